@@ -1,0 +1,1 @@
+"""Meters and pictures for the Trainer."""

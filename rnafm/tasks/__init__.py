@@ -1,0 +1,1 @@
+"""Encoder + head + objective: one task per file."""

@@ -1,0 +1,1 @@
+"""Commands that need no Trainer: one typed function per file."""
