@@ -1,1 +1,8 @@
-"""Meters and pictures for the Trainer."""
+"""Meters, pictures and loggers for the Trainer."""
+
+from rnafm.callbacks.pictures import LossCurve
+from rnafm.callbacks.progress import RunProgress
+from rnafm.callbacks.throughput import Throughput
+from rnafm.callbacks.tracking import OfflineFirstWandbLogger
+
+__all__ = ["LossCurve", "OfflineFirstWandbLogger", "RunProgress", "Throughput"]

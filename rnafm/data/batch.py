@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Batch(NamedTuple):
@@ -17,15 +18,15 @@ class Batch(NamedTuple):
         cu_seqlens: Where each sequence starts, and N at the end; int32, (B + 1,).
         max_seqlen: Number of tokens of the longest sequence.
         indices: Number of each sequence in its store or table; int64, (B,).
-        epoch: The epoch that the batch belongs to. With the seed and the indices it decides
-            everything random about the batch, on any number of devices.
+        key: Made of the seed and the epoch. With the index of a sequence and a position it decides
+            what is random about a token, whatever batch or device the sequence is on.
     """
 
     tokens: Tensor
     cu_seqlens: Tensor
     max_seqlen: int
     indices: Tensor
-    epoch: int = 0
+    key: int = 0
 
     @property
     def num_sequences(self) -> int:

@@ -1,4 +1,4 @@
-"""Vocabularies: which tokens a model knows, in which order, and how a sequence becomes token ids."""
+"""Vocabularies: the tokens that a model knows, their order, and sequences as token ids."""
 
 from __future__ import annotations
 

@@ -1,1 +1,7 @@
 """Tensors -> tensors: torch only."""
+
+from rnafm.modules.attention import attend
+from rnafm.modules.encoder import Block, Encoder, EncoderConfig
+from rnafm.modules.heads import MaskedLMHead
+
+__all__ = ["Block", "Encoder", "EncoderConfig", "MaskedLMHead", "attend"]

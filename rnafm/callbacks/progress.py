@@ -1,0 +1,148 @@
+"""One bar for the whole run: steps, rate, loss, time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+
+class RunProgress(ProgressBar):
+    """Progress of the whole run rather than of an epoch.
+
+    A terminal gets a bar. A file or a pipe gets a line now and then, so that logs stay readable.
+
+    Args:
+        log_seconds: Seconds between two lines where there is no terminal.
+    """
+
+    def __init__(self, log_seconds: float = 20.0) -> None:
+        super().__init__()
+        self.log_seconds = log_seconds
+        self._enabled = True
+        self._progress: Progress | None = None
+        self._started = self._spoken = 0.0
+        self._first_step = 0
+
+    def disable(self) -> None:
+        """Called by Lightning on all but the first process."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Undo :meth:`disable`."""
+        self._enabled = True
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print beside the bar."""
+        (self._progress.console if self._progress else Console()).print(*args)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar at the step where the run stands."""
+        self._started = self._spoken = time.perf_counter()
+        self._first_step = trainer.global_step
+        if self._enabled and sys.stderr.isatty():
+            self._progress = Progress(
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=30),
+                TextColumn("{task.fields[metrics]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            total = self._total(trainer)
+            self._task = self._progress.add_task(
+                "step", total=total, completed=trainer.global_step, metrics=""
+            )
+            self._progress.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move on."""
+        if not self._enabled:
+            return
+        if self._progress:
+            self._progress.update(
+                self._task, completed=trainer.global_step, metrics=self._metrics(trainer)
+            )
+        elif time.perf_counter() - self._spoken > self.log_seconds:
+            self._say(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the new scores, unless this was the check before training."""
+        if self._enabled and not trainer.sanity_checking:
+            if self._progress:
+                self._progress.update(self._task, metrics=self._metrics(trainer))
+            else:
+                self._say(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that the message is not drawn over."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _say(self, trainer: pl.Trainer) -> None:
+        """Write a line to the log."""
+        self._spoken = time.perf_counter()
+        total = self._total(trainer)
+        parts = [f"step {trainer.global_step}" + (f"/{total}" if total else "")]
+        done = trainer.global_step - self._first_step
+        if total and done:
+            left = (self._spoken - self._started) / done * (total - trainer.global_step)
+            parts.append(f"{_duration(left)} left")
+        print(*parts, self._metrics(trainer), sep="  ", file=sys.stderr, flush=True)  # noqa: T201
+
+    @staticmethod
+    def _metrics(trainer: pl.Trainer) -> str:
+        parts = []
+        for name, value in trainer.progress_bar_metrics.items():
+            if name.endswith("tokens_per_second"):
+                parts.append(f"{float(value):,.0f} tokens/s")
+            elif isinstance(value, int | float):
+                parts.append(f"{name} {value:.4g}")
+        return "  ".join(parts)
+
+    @staticmethod
+    def _total(trainer: pl.Trainer) -> int | None:
+        """Optimizer steps of the run, if they are known."""
+        if trainer.max_steps > 0:
+            return trainer.max_steps
+        steps = trainer.estimated_stepping_batches
+        return None if steps == float("inf") else int(steps)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

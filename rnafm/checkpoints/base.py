@@ -1,0 +1,60 @@
+"""What a checkpoint is once it is read, whatever file it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnafm.data.vocabulary import Vocabulary
+    from rnafm.modules import Encoder, EncoderConfig, MaskedLMHead
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An encoder, perhaps with its masked-LM head, and what is to be known about them.
+
+    Attributes:
+        encoder: Carries its vocabulary; float32, on the CPU, in training mode like every new
+            module.
+        head: None where the file has no masked-LM head.
+        notes: Sentences about what was left out, corrected or guessed.
+        trained_ids: Tokens whose embeddings have seen training; all, unless the file is known to
+            have others. Predictions of the remaining ones mean nothing.
+    """
+
+    encoder: Encoder
+    head: MaskedLMHead | None = None
+    notes: list[str] = field(default_factory=list)
+    trained_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take all tokens as trained where nothing else is said."""
+        if not self.trained_ids:
+            object.__setattr__(self, "trained_ids", tuple(range(len(self.vocabulary))))
+
+    @property
+    def config(self) -> EncoderConfig:
+        """Shape of the encoder."""
+        return self.encoder.config
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tokens of the encoder."""
+        return self.encoder.vocabulary
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What a file cannot say about itself.
+
+    Attributes:
+        zero_mask_row: Whether the embedding of ``<mask>`` becomes 0, as the ``fm`` package makes
+            it where its file shares that table with the head.
+        layer_norm_eps: Takes the place of what the file says or implies.
+        num_heads: For official files without ``args``.
+    """
+
+    zero_mask_row: bool = False
+    layer_norm_eps: float | None = None
+    num_heads: int | None = None

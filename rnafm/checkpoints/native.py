@@ -1,0 +1,107 @@
+"""Our own layouts: one ``.safetensors`` file, and what Lightning's ``.ckpt`` holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save_file
+
+from rnafm.checkpoints.base import Checkpoint, LoadOptions
+from rnafm.checkpoints.keys import OURS, build, state_of, to_layout
+from rnafm.data.vocabulary import Vocabulary
+from rnafm.files import atomic
+from rnafm.modules import EncoderConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+FORMAT_KEY = "rnafm_format"
+_FORMAT = 1
+_HEAD_KEYS = ("head.dense.weight", "head.norm.weight", "head.bias")
+
+
+def read_native(
+    tensors: dict[str, Tensor], metadata: Mapping[str, str], path: Path, options: LoadOptions
+) -> Checkpoint:
+    """A checkpoint from tensors and metadata of a file that :func:`write_native` wrote."""
+    number = int(metadata[FORMAT_KEY])
+    if number > _FORMAT:
+        raise ValueError(
+            f"{path} has format {number}, this version of rnafm reads up to {_FORMAT}; upgrade it"
+        )
+    config = _config(json.loads(metadata["encoder"]), path, options)
+    vocabulary = Vocabulary.from_dict(json.loads(metadata["vocabulary"]))
+    with_head = any(key.startswith("head.") for key in tensors)
+    encoder, head = build(tensors, OURS, config, vocabulary, with_head=with_head, place=str(path))
+    trained = tuple(int(i) for i in json.loads(metadata.get("trained_ids", "[]")))
+    return Checkpoint(encoder, head, [], trained)
+
+
+def write_native(checkpoint: Checkpoint, path: Path) -> list[str]:
+    """Write a ``.safetensors`` file that keeps everything.
+
+    Returns:
+        Nothing to say.
+    """
+    metadata = {
+        FORMAT_KEY: str(_FORMAT),
+        "format": "pt",
+        "encoder": json.dumps(asdict(checkpoint.config)),
+        "vocabulary": json.dumps(checkpoint.vocabulary.to_dict()),
+        "trained_ids": json.dumps(checkpoint.trained_ids),
+    }
+    state = to_layout(state_of(checkpoint.encoder, checkpoint.head), OURS)
+    with atomic(path) as temporary:
+        save_file(state, temporary, metadata)
+    return []
+
+
+def read_lightning(content: dict[str, Any], path: Path, options: LoadOptions) -> Checkpoint:
+    """Encoder and head of a training run, from the content of its ``.ckpt`` file.
+
+    Heads of other tasks than masked-LM stay behind, with a note.
+    """
+    values = content.get("hyper_parameters", {})
+    absent = [name for name in ("encoder", "vocabulary") if name not in values]
+    if absent:
+        raise ValueError(
+            f"{path} is a Lightning checkpoint without hyper_parameters {' and '.join(absent)}, "
+            "so it was not written by an rnafm task; export its encoder's state_dict instead"
+        )
+    state = content["state_dict"]
+    kept = {key: tensor for key, tensor in state.items() if key.startswith("encoder.")}
+    with_head = all(key in state for key in _HEAD_KEYS)
+    if with_head:
+        kept.update((key, state[key]) for key in state if key.startswith("head."))
+    encoder, head = build(
+        kept,
+        OURS,
+        _config(values["encoder"], path, options),
+        Vocabulary.from_dict(values["vocabulary"]),
+        with_head=with_head,
+        place=str(path),
+    )
+    left = sorted(
+        {key.partition(".")[0] for key in state} - {key.partition(".")[0] for key in kept}
+    )
+    notes = [f"other parts of the task were left out: {', '.join(left)}"] if left else []
+    return Checkpoint(encoder, head, notes, tuple(values.get("trained_ids", ())))
+
+
+def _config(values: dict[str, Any], path: Path, options: LoadOptions) -> EncoderConfig:
+    known = {field.name for field in fields(EncoderConfig)}
+    strange = sorted(set(values) - known)
+    if strange:
+        raise ValueError(
+            f"{path}: the encoder has options that this version of rnafm does not know: "
+            f"{', '.join(strange)}; upgrade rnafm"
+        )
+    config = EncoderConfig(**values)
+    if options.layer_norm_eps is not None:
+        config = replace(config, layer_norm_eps=options.layer_norm_eps)
+    return config

@@ -1,0 +1,109 @@
+"""Sequences as text -> embeddings, in packs sorted by length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rnafm.data.vocabulary import OnUnknown
+    from rnafm.modules.encoder import Encoder
+
+Pool = Literal["mean", "cls"]
+
+
+def embed_sequences(
+    encoder: Encoder,
+    sequences: Sequence[str],
+    *,
+    pool: Pool | None,
+    layer: int,
+    tokens_per_batch: int,
+    on_unknown: OnUnknown,
+) -> Tensor | list[Tensor]:
+    """Embeddings of sequences; :meth:`rnafm.modules.Encoder.embed` says the rest."""
+    if isinstance(sequences, str):
+        raise TypeError("embed takes a list of sequences; put the one sequence in brackets: [...]")
+    states = encoder.config.num_layers + 1
+    if not -states <= layer < states:
+        raise ValueError(f"there is no layer {layer}: the encoder has 0 to {states - 1}, or -1 ...")
+    if pool not in ("mean", "cls", None):
+        raise ValueError(f"pool is 'mean', 'cls' or None, not {pool!r}")
+    names = [f"sequence {number}" for number in range(1, len(sequences) + 1)]
+    tokens = [
+        torch.from_numpy(encoder.vocabulary.encode(sequence, on_unknown=on_unknown, name=name))
+        for sequence, name in zip(sequences, names, strict=True)
+    ]
+    _check_lengths(tokens, names, encoder.config.max_length, pool)
+    # Made outside inference mode: what callers get back may take part in training.
+    weight = encoder.embed_tokens.weight
+    shapes = [(len(ids) - 2 if pool is None else 1, weight.shape[1]) for ids in tokens]
+    results = [torch.empty(shape, dtype=weight.dtype) for shape in shapes]
+    training = [module for module in encoder.modules() if module.training]
+    encoder.eval()
+    try:
+        with torch.inference_mode():
+            for pack in _packs(tokens, tokens_per_batch):
+                _embed_pack(encoder, pack, tokens, results, pool, layer % states)
+    finally:
+        for module in training:
+            module.training = True
+    if pool is None:
+        return results
+    return torch.cat(results) if results else weight.new_empty(0, weight.shape[1], device="cpu")
+
+
+def _check_lengths(
+    tokens: list[Tensor], names: list[str], max_length: int, pool: Pool | None
+) -> None:
+    for ids, name in zip(tokens, names, strict=True):
+        length = len(ids) - 2
+        if length > max_length:
+            raise ValueError(
+                f"{name} has {length} tokens, the encoder takes {max_length}; "
+                "crop it, or embed it in windows and average them"
+            )
+        if length == 0 and pool == "mean":
+            raise ValueError(f"{name} is empty, so it has no mean; leave it out, or use pool='cls'")
+
+
+def _packs(tokens: list[Tensor], tokens_per_batch: int) -> Iterator[list[int]]:
+    """Numbers of the sequences of each pack: by length, so that equal lengths lie side by side."""
+    pack: list[int] = []
+    size = 0
+    for number in sorted(range(len(tokens)), key=lambda number: -len(tokens[number])):
+        if pack and size + len(tokens[number]) > tokens_per_batch:
+            yield pack
+            pack, size = [], 0
+        pack.append(number)
+        size += len(tokens[number])
+    if pack:
+        yield pack
+
+
+def _embed_pack(
+    encoder: Encoder,
+    pack: list[int],
+    tokens: list[Tensor],
+    results: list[Tensor],
+    pool: Pool | None,
+    layer: int,
+) -> None:
+    device = encoder.embed_tokens.weight.device
+    lengths = [len(tokens[number]) for number in pack]
+    packed = torch.cat([tokens[number] for number in pack]).to(device)
+    bounds = torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+    if layer == encoder.config.num_layers:
+        embeddings = encoder(packed, bounds, max(lengths))
+    else:
+        embeddings = encoder.hidden_states(packed, bounds, max(lengths))[layer]
+    for number, part in zip(pack, embeddings.split(lengths), strict=True):
+        if pool == "mean":
+            part = part[1:-1].mean(0, keepdim=True)  # noqa: PLW2901
+        else:
+            part = part[:1] if pool == "cls" else part[1:-1]  # noqa: PLW2901
+        results[number].copy_(part)

@@ -1,0 +1,295 @@
+"""The RNA-FM encoder: token ids of packed sequences -> one embedding per token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rnafm.modules.attention import Run, Runs, attend, attend_with_maps, equal_length_runs, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from os import PathLike
+    from typing import Self
+
+    from rnafm.data.vocabulary import OnUnknown, Vocabulary
+    from rnafm.modules.embed import Pool
+
+_FIRST_POSITION = 2  # rows 0 and 1 belonged to padding; kept, so that weights convert without loss
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape of an encoder; the defaults are those of RNA-FM.
+
+    Args:
+        num_layers: Number of transformer blocks.
+        embed_dim: Width of the embeddings, a multiple of ``num_heads``.
+        num_heads: Number of attention heads.
+        ffn_dim: Width inside the feed-forward layers.
+        max_length: Longest sequence in nucleotides (or codons), without special tokens.
+        embed_norm: Whether a LayerNorm follows the embeddings: RNA-FM yes, mRNA-FM no.
+        dropout: Dropout after attention and after the feed-forward layer, in training.
+        attention_dropout: Dropout of attention weights, in training. The flash kernel (half
+            precision on a GPU) has none.
+        layer_norm_eps: Added to the variance in every LayerNorm.
+    """
+
+    num_layers: int = 12
+    embed_dim: int = 640
+    num_heads: int = 20
+    ffn_dim: int = 5120
+    max_length: int = 1022
+    embed_norm: bool = True
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    layer_norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that no encoder has."""
+        for name in ("num_layers", "embed_dim", "num_heads", "ffn_dim", "max_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}; "
+                "every head takes an equal share of the embedding"
+            )
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+
+
+class Block(nn.Module):
+    """One transformer block, LayerNorm first: attention, then a feed-forward layer, both added.
+
+    Args:
+        config: Shape of the encoder.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        dim, eps = config.embed_dim, config.layer_norm_eps
+        self.num_heads = config.num_heads
+        self.dropout = config.dropout
+        self.attention_dropout = config.attention_dropout
+        self.attention_norm = nn.LayerNorm(dim, eps=eps)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.ffn_norm = nn.LayerNorm(dim, eps=eps)
+        self.fc1 = nn.Linear(dim, config.ffn_dim)
+        self.fc2 = nn.Linear(config.ffn_dim, dim)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        runs: Runs | None = None,
+    ) -> Tensor:
+        """Embeddings after the block, (N, D); arguments as for :func:`attend`."""
+        dropout_p = self.attention_dropout if self.training else 0.0
+        qkv = self._project(embeddings)
+        attended = attend(qkv, cu_seqlens, max_seqlen, dropout_p=dropout_p, runs=runs)
+        return self._finish(embeddings, attended)
+
+    def forward_with_maps(self, embeddings: Tensor, runs: list[Run]) -> tuple[Tensor, list[Tensor]]:
+        """The same by explicit softmax, and the attention weights of each sequence, (H, L, L)."""
+        attended, maps = attend_with_maps(self._project(embeddings), runs)
+        return self._finish(embeddings, attended), maps
+
+    def _project(self, embeddings: Tensor) -> Tensor:
+        qkv: Tensor = self.qkv(self.attention_norm(embeddings))
+        return qkv.view(len(qkv), 3, self.num_heads, -1)
+
+    def _finish(self, embeddings: Tensor, attended: Tensor) -> Tensor:
+        embeddings = embeddings + self._drop(self.out(attended.flatten(1)))
+        hidden = F.gelu(self.fc1(self.ffn_norm(embeddings)))
+        return embeddings + self._drop(self.fc2(hidden))
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.dropout, self.training)
+
+
+class Encoder(nn.Module):
+    """Transformer encoder over packed sequences, weight for weight that of RNA-FM and mRNA-FM.
+
+    Token and learned position embeddings, an optional LayerNorm, ``num_layers`` blocks, a final
+    LayerNorm. Sequences are laid end to end, so no work goes into padding; ``cu_seqlens`` keeps
+    them apart.
+
+    Args:
+        config: Shape of the encoder.
+        vocabulary: Tokens that it reads; it decides the number of token embeddings.
+
+    Attributes:
+        config: As given.
+        vocabulary: As given, so that it travels with the weights.
+    """
+
+    def __init__(self, config: EncoderConfig, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = vocabulary
+        dim, eps = config.embed_dim, config.layer_norm_eps
+        rows = config.max_length + 2 + _FIRST_POSITION
+        self.embed_tokens = nn.Embedding(len(vocabulary), dim)
+        self.embed_positions = nn.Embedding(rows, dim)
+        self.embed_norm = nn.LayerNorm(dim, eps=eps) if config.embed_norm else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.final_norm = nn.LayerNorm(dim, eps=eps)
+        self.apply(_initialise)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | PathLike[str]) -> Self:
+        """The encoder of a checkpoint in any layout that :mod:`rnafm.checkpoints` reads.
+
+        As every new module it is in training mode: call ``eval()`` before using it to predict
+        (:meth:`embed` does so itself).
+
+        Args:
+            path: File or directory.
+        """
+        from rnafm.checkpoints import load_checkpoint
+
+        encoder = load_checkpoint(path).encoder
+        if not isinstance(encoder, cls):
+            raise TypeError(f"{path} holds a {type(encoder).__name__}, not a {cls.__name__}")
+        return encoder
+
+    def forward(self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
+        """Embeddings of all tokens.
+
+        Args:
+            tokens: Ids of all sequences, each with its ``cls`` and ``eos``; any integer dtype,
+                (N,).
+            cu_seqlens: Where each sequence starts, and N at the end; int32, (B + 1,).
+            max_seqlen: Number of tokens of the longest sequence, or a number above it.
+
+        Returns:
+            Embeddings after the final LayerNorm, (N, D).
+
+        Raises:
+            ValueError: If ``max_seqlen`` exceeds the position table.
+        """
+        embeddings = tokens
+        for embeddings, _ in self._layers(tokens, cu_seqlens, max_seqlen):  # noqa: B007
+            pass
+        return cast("Tensor", self.final_norm(embeddings))
+
+    def hidden_states(self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> list[Tensor]:
+        """Embeddings of all tokens at every depth; arguments as for :meth:`forward`.
+
+        Returns:
+            ``num_layers + 1`` tensors, (N, D): first the input of the blocks, then the output of
+            each block, but the last one after the final LayerNorm, as both published
+            implementations give it.
+        """
+        states = [embeddings for embeddings, _ in self._layers(tokens, cu_seqlens, max_seqlen)]
+        states[-1] = self.final_norm(states[-1])
+        return states
+
+    def attention_maps(
+        self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int
+    ) -> Iterator[list[Tensor]]:
+        """Attention weights, layer by layer; arguments as for :meth:`forward`.
+
+        Only one layer's maps are alive at a time if each is used up before the next is asked for.
+        There is no attention dropout here, in training neither.
+
+        Yields:
+            For each layer, the weights of each sequence after the softmax, (H, L, L).
+        """
+        for _, maps in self._layers(tokens, cu_seqlens, max_seqlen, with_maps=True):
+            if maps is not None:
+                yield maps
+
+    def embed(
+        self,
+        sequences: Sequence[str],
+        *,
+        pool: Pool | None = "mean",
+        layer: int = -1,
+        tokens_per_batch: int = 2048,
+        on_unknown: OnUnknown = "error",
+    ) -> Tensor | list[Tensor]:
+        """Embeddings of sequences given as text, without dropout and without gradients.
+
+        Args:
+            sequences: B sequences of nucleotides; T is read as U, and case does not matter.
+            pool: ``mean`` over the nucleotides, the embedding of ``cls``, or None for one
+                embedding per nucleotide (per codon where the vocabulary has codons).
+            layer: Which of the :meth:`hidden_states`; -1 is the output of the encoder.
+            tokens_per_batch: Tokens computed at once; one sequence is never divided.
+            on_unknown: What to do about letters outside the vocabulary: stop, or read ``<unk>``.
+
+        Returns:
+            On the CPU, in the order given: a tensor (B, D), or without pooling a list of B
+            tensors (L, D), special tokens left out.
+
+        Raises:
+            ValueError: If a sequence has unknown letters, is longer than ``max_length``, or is
+                empty and ``pool`` is ``mean``; or if there is no such layer.
+        """
+        from rnafm.modules.embed import embed_sequences
+
+        return embed_sequences(
+            self,
+            sequences,
+            pool=pool,
+            layer=layer,
+            tokens_per_batch=tokens_per_batch,
+            on_unknown=on_unknown,
+        )
+
+    def _layers(
+        self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int, *, with_maps: bool = False
+    ) -> Iterator[tuple[Tensor, list[Tensor] | None]]:
+        """Input of the blocks, then the output of each, with the attention maps if asked for."""
+        embeddings = self._embed(tokens, cu_seqlens, max_seqlen)
+        yield embeddings, None
+        if with_maps:
+            all_runs = equal_length_runs(cu_seqlens)
+            for block in self.blocks:
+                embeddings, maps = cast("Block", block).forward_with_maps(embeddings, all_runs)
+                yield embeddings, maps
+            return
+        config = self.config
+        runs = plan(
+            self.embed_tokens.weight,
+            config.embed_dim // config.num_heads,
+            cu_seqlens,
+            dropout_p=config.attention_dropout if self.training else 0.0,
+        )
+        for block in self.blocks:
+            embeddings = block(embeddings, cu_seqlens, max_seqlen, runs)
+            yield embeddings, None
+
+    def _embed(self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
+        limit = self.config.max_length + 2
+        if max_seqlen > limit:
+            raise ValueError(
+                f"a sequence of {max_seqlen} tokens does not fit an encoder of {limit} "
+                f"({self.config.max_length} and two special ones); crop it, or cut it into windows"
+            )
+        starts = torch.repeat_interleave(
+            cu_seqlens[:-1], cu_seqlens.diff(), output_size=tokens.numel()
+        )
+        offsets = torch.arange(tokens.numel(), device=tokens.device) - starts
+        embeddings: Tensor = self.embed_tokens(tokens.long())
+        embeddings = embeddings + self.embed_positions(offsets + _FIRST_POSITION)
+        if self.embed_norm is not None:
+            embeddings = self.embed_norm(embeddings)
+        return embeddings
+
+
+def _initialise(module: nn.Module) -> None:
+    """N(0, 0.02) for weights, 0 for biases; LayerNorms start at 1 and 0 by themselves."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

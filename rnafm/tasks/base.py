@@ -1,0 +1,140 @@
+"""What all tasks share: the encoder, the optimizer, the schedule and what a checkpoint holds."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from rnafm.data.vocabulary import Vocabulary
+from rnafm.modules.encoder import Encoder, EncoderConfig
+from rnafm.modules.schedules import InverseSqrt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning.pytorch.cli import OptimizerCallable
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+logger = logging.getLogger(__name__)
+
+ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
+
+
+class Task(pl.LightningModule):
+    """An encoder and what it is trained for; a subclass adds the head and the loss.
+
+    Args:
+        encoder: Shape of a new encoder. A checkpoint brings its own.
+        vocabulary: Name of the vocabulary of a new encoder, as for the data. A checkpoint brings
+            its own.
+        checkpoint: Weights to start from, in any layout that ``rnafm convert`` reads. To continue
+            an interrupted run, optimizer and all, use ``--ckpt_path`` instead.
+        optimizer: Class and options of the optimizer. Biases, LayerNorms and embeddings are
+            always exempt from its weight decay.
+        schedule: Class and options of the learning-rate schedule, stepped per optimizer step.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderConfig = EncoderConfig(),
+        vocabulary: str | dict[str, Any] = "rna",
+        checkpoint: Path | None = None,
+        optimizer: OptimizerCallable = AdamW,
+        schedule: ScheduleCallable = InverseSqrt,
+    ) -> None:
+        super().__init__()
+        self.optimizer, self.schedule = optimizer, schedule
+        if checkpoint is None:
+            if isinstance(encoder, Mapping):  # as a checkpoint of ours stores it
+                encoder = EncoderConfig(**encoder)
+            words = vocabulary if isinstance(vocabulary, str) else Vocabulary.from_dict(vocabulary)
+            words = Vocabulary.named(words) if isinstance(words, str) else words
+            self.encoder = Encoder(encoder, words)
+            self.source = None
+        else:
+            from rnafm.checkpoints import load_checkpoint
+
+            self.source = load_checkpoint(checkpoint)
+            self.encoder = self.source.encoder
+            logger.info("Encoder and vocabulary come from %s.", checkpoint)
+        self.save_hyperparameters(ignore=["checkpoint", "optimizer", "schedule"])
+        # Plain values, so that a checkpoint loads with weights_only=True and needs no other file.
+        self.hparams["encoder"] = asdict(self.encoder.config)
+        self.hparams["vocabulary"] = self.encoder.vocabulary.to_dict()
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that the encoder would misread."""
+        data = getattr(self.trainer, "datamodule", None)
+        ours, theirs = self.encoder.vocabulary, getattr(data, "vocabulary", None)
+        if theirs is not None and theirs != ours:
+            raise ValueError(
+                f"the encoder reads the vocabulary {ours.name!r} ({len(ours)} tokens), the data "
+                f"are in {theirs.name!r} ({len(theirs)} tokens); set data.vocabulary and "
+                "model.vocabulary to the same name (a checkpoint brings its own)"
+            )
+        limit = self.encoder.config.max_length
+        if (length := getattr(data, "max_length", 0)) > limit:
+            raise ValueError(
+                f"data.max_length ({length}) is above the encoder's max_length ({limit}); lower it"
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimizer over two groups, with and without weight decay, and its schedule."""
+        decay, no_decay = [], []
+        for module in self.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if not parameter.requires_grad:
+                    continue
+                exempt = name == "bias" or isinstance(module, nn.LayerNorm | nn.Embedding)
+                (no_decay if exempt else decay).append(parameter)
+        groups = [{"params": decay}, {"params": no_decay, "weight_decay": 0.0}]
+        optimizer = self.optimizer([group for group in groups if group["params"]])
+        # Read by the optimizer at each step: one kernel for all parameters instead of thousands.
+        if self.device.type == "cuda" and "fused" in optimizer.defaults:
+            for group in optimizer.param_groups:
+                group["fused"] = group["fused"] is not False
+        schedule = self.schedule(optimizer, self._total_steps())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm. Lightning's own clipping refuses fused optimizers in bf16-mixed."""
+        if not gradient_clip_val:
+            return
+        if gradient_clip_algorithm not in (None, "norm"):
+            raise ValueError(
+                f"gradient_clip_algorithm {gradient_clip_algorithm!r} is not supported; use norm"
+            )
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        self.log("train/grad_norm", norm)
+
+    def _total_steps(self) -> int:
+        """Optimizer steps of the whole run; 0 if it has no end."""
+        trainer = self.trainer
+        if trainer.max_steps > 0:
+            return trainer.max_steps
+        data = getattr(trainer, "datamodule", None)
+        if data is None or not trainer.max_epochs or trainer.max_epochs < 0:
+            return 0
+        batches = len(data.train_dataloader())
+        if isinstance(trainer.limit_train_batches, int):
+            batches = min(batches, trainer.limit_train_batches)
+        else:
+            batches = int(batches * trainer.limit_train_batches)
+        return math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs

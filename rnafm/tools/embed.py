@@ -1,0 +1,101 @@
+"""``rnafm embed``: embeddings of all sequences of a FASTA file."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # the command line reads the signature
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rnafm.data.fasta import Record
+
+TooLong = Literal["error", "crop", "skip"]
+_CHUNK_TOKENS = 32_768  # read, computed and written at a time: bounds the memory
+
+
+def embed(
+    fasta: Path,
+    checkpoint: Path,
+    out: Path,
+    pool: Literal["mean", "cls", "none"] = "mean",
+    layer: int = -1,
+    too_long: TooLong = "error",
+    on_unknown: Literal["error", "unk"] = "error",
+    tokens_per_batch: int | None = None,
+) -> None:
+    """Write embeddings of the sequences of a FASTA file to Parquet, NPZ or HDF5.
+
+    Args:
+        fasta: FASTA file, plain or gzip.
+        checkpoint: Weights in any layout, or a training run's .ckpt.
+        out: File to write; its name ends in .parquet, .npz or .h5.
+        pool: One embedding per sequence (mean over nucleotides, or that of <cls>), or none: one
+            per nucleotide, special tokens left out.
+        layer: Which hidden state: 0 is the input of the first block, -1 the encoder's output.
+        too_long: What to do with sequences that do not fit into the model: stop, take their
+            beginning, or leave them out. Both of the latter are counted.
+        on_unknown: What to do about letters that the vocabulary lacks: stop, or read <unk>.
+        tokens_per_batch: Tokens computed at once; by default 2,048 on a CPU, 65,536 on a GPU.
+    """
+    import torch
+
+    from rnafm.data.progress import Progress
+    from rnafm.modules import Encoder
+    from rnafm.tools.writers import open_writer
+
+    encoder = Encoder.from_checkpoint(checkpoint)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder.to(device)
+    budget = tokens_per_batch or (65_536 if device == "cuda" else 2048)
+    limit = encoder.config.max_length * encoder.vocabulary.letters_per_token
+    count = long = 0
+    with (
+        open_writer(out, encoder.config.embed_dim, per_token=pool == "none") as writer,
+        Progress([fasta], "embedding") as progress,
+    ):
+        for records in _chunks(progress.read(fasta), _CHUNK_TOKENS):
+            fitting = []
+            for record in records:
+                if len(record.sequence) > limit:
+                    long += 1
+                    if too_long == "error":
+                        raise ValueError(_too_long(fasta, record, limit))
+                    if too_long == "skip":
+                        continue
+                    record = record._replace(sequence=record.sequence[:limit])  # noqa: PLW2901
+                fitting.append(record)
+            embeddings = encoder.embed(
+                [record.sequence for record in fitting],
+                pool=None if pool == "none" else pool,
+                layer=layer,
+                tokens_per_batch=budget,
+                on_unknown=on_unknown,
+            )
+            writer.add([record.name for record in fitting], [part.numpy() for part in embeddings])
+            count += len(fitting)
+    what = "embeddings" if pool != "none" else "sequences, an embedding per nucleotide,"
+    print(f"{count:,} {what} of width {encoder.config.embed_dim} written to {out}")
+    if long:
+        done = "were cut to their beginning" if too_long == "crop" else "were left out"
+        print(f"{long:,} sequences longer than {limit:,} nt {done}")
+
+
+def _chunks(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    chunk: list[Record] = []
+    letters = 0
+    for record in records:
+        chunk.append(record)
+        letters += len(record.sequence) + 2
+        if letters >= size:
+            yield chunk
+            chunk, letters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _too_long(fasta: Path, record: Record, limit: int) -> str:
+    return (
+        f"{fasta}:{record.name}: {len(record.sequence):,} nt are more than the model's {limit:,}; "
+        "shorten it, or give --too-long crop or skip"
+    )

@@ -1,0 +1,126 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rnafm.data.loader import PackDataset, PackLoader
+from rnafm.data.vocabulary import Vocabulary
+
+RNA = Vocabulary.named("rna")
+LENGTHS = np.random.default_rng(1).integers(1, 80, 300)
+
+
+@pytest.fixture
+def store():
+    """Sequence i consists of ids that tell i and the place: enough to see any mix-up."""
+    offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
+    tokens = np.concatenate([6 + (np.arange(n) * 3 + i) % 4 for i, n in enumerate(LENGTHS)])
+    return SimpleNamespace(
+        tokens=tokens.astype(np.uint8), offsets=offsets, lengths=LENGTHS, vocabulary=RNA
+    )
+
+
+def dataset(store, max_length=100, seed=0, indices=None):
+    indices = np.arange(300) if indices is None else indices
+    return PackDataset(store, indices, max_length, seed)
+
+
+def sequences(batch):
+    """Index -> tokens without the special ones, checked to be where they belong."""
+    result = {}
+    for number, index in enumerate(batch.indices.tolist()):
+        start, stop = batch.cu_seqlens[number : number + 2].tolist()
+        tokens = batch.tokens[start:stop].tolist()
+        assert tokens[0] == RNA.cls_id and tokens[-1] == RNA.eos_id
+        result[index] = tokens[1:-1]
+    assert batch.cu_seqlens[-1] == len(batch.tokens)
+    assert batch.max_seqlen == int(batch.cu_seqlens.diff().max())
+    return result
+
+
+def test_an_epoch_holds_every_sequence_whole(store):
+    seen = {}
+    for batch in PackLoader(dataset(store), 700):
+        assert len(batch.tokens) <= 700
+        assert batch.cu_seqlens.diff().sort().values.equal(batch.cu_seqlens.diff())
+        seen.update(sequences(batch))
+    assert sorted(seen) == list(range(300))
+    for index, tokens in seen.items():
+        begin, end = store.offsets[index : index + 2]
+        assert tokens == store.tokens[begin:end].tolist()
+
+
+def test_a_split_holds_its_own_sequences_only(store):
+    chosen = np.arange(5, 300, 7)
+    seen = [
+        i for batch in PackLoader(dataset(store, indices=chosen), 700) for i in sequences(batch)
+    ]
+    assert sorted(seen) == chosen.tolist()
+
+
+def test_long_sequences_are_cropped_to_windows_that_change_with_the_epoch(store):
+    loader = PackLoader(dataset(store, max_length=20), 200)
+    windows = []
+    for epoch in range(40):
+        loader.sampler.set_epoch(epoch)
+        windows.append({i: s for batch in loader for i, s in sequences(batch).items()})
+    for index in range(300):
+        begin, end = store.offsets[index : index + 2]
+        whole = store.tokens[begin:end].tolist()
+        length = min(len(whole), 20)
+        allowed = {tuple(whole[i : i + length]) for i in range(len(whole) - length + 1)}
+        seen = {tuple(epoch[index]) for epoch in windows}
+        assert seen <= allowed
+        assert len(seen) > 1 or len(allowed) == 1
+
+
+def test_all_windows_are_equally_likely(store):
+    index, epochs = int(np.argmax(LENGTHS)), 4000
+    room = int(LENGTHS[index])
+    single = dataset(store, max_length=1, indices=np.array([index]))
+    begins = [int(single[(epoch, 0, 1)].tokens[1]) for epoch in range(epochs)]
+    expected = np.bincount(
+        store.tokens[store.offsets[index] : store.offsets[index + 1]], minlength=10
+    )
+    counts = np.bincount(begins, minlength=10)
+    assert np.abs(counts / epochs - expected / room).max() < 0.04
+
+
+def test_the_same_seed_and_epoch_give_the_same_batches_with_workers(store):
+    def batches(**options):
+        loader = PackLoader(dataset(store, max_length=30), 500, **options)
+        loader.sampler.set_epoch(3)
+        return [[part.tolist() if hasattr(part, "tolist") else part for part in b] for b in loader]
+
+    assert batches() == batches(num_workers=2)
+    assert batches() == batches()
+
+
+def test_batches_of_ranks_together_are_those_of_one_process(store):
+    one = [sequences(batch) for batch in PackLoader(dataset(store, max_length=30), 500)]
+    ranks = [
+        [sequences(b) for b in PackLoader(dataset(store, max_length=30), 500, rank=r, world_size=2)]
+        for r in range(2)
+    ]
+    assert len(ranks[0]) == len(ranks[1])
+    together = [batch for pair in zip(*ranks, strict=True) for batch in pair]
+    merged = {i: s for batch in together for i, s in batch.items()}
+    assert merged == {i: s for batch in one for i, s in batch.items()}
+    assert together[:-2] == one[: len(together) - 2]  # the last packs may be cut in two
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_resumes_behind_the_last_batch_handed_out(store, workers):
+    def loader():
+        return PackLoader(dataset(store), 700, num_workers=workers)
+
+    whole = [b.indices.tolist() for b in loader()]
+    first, second = loader(), loader()
+    batches = iter(first)
+    seen = [next(batches).indices.tolist() for _ in range(5)]
+    second.load_state_dict(first.state_dict())
+    second.sampler.set_epoch(0)
+    assert len(second) == len(whole)
+    assert seen + [b.indices.tolist() for b in second] == whole
+    second.sampler.set_epoch(1)
+    assert len(list(second)) == len(second)

@@ -1,0 +1,45 @@
+"""Who may import whom, read from the import statements at module level."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "rnafm"
+# What each layer may import from the package, and what it may not import from outside.
+ALLOWED = {
+    "modules": ("rnafm.modules",),
+    "data": ("rnafm.data", "rnafm.files"),
+    "tasks": ("rnafm.tasks.base", "rnafm.tasks.metrics", "rnafm.modules", "rnafm.data"),
+    "callbacks": ("rnafm.callbacks",),
+    "tools": ("rnafm.tools", "rnafm.files"),
+}
+# Tasks take batches, vocabularies and masks from data, but no files, stores or data modules.
+TASKS_TAKE = {"rnafm.data.batch", "rnafm.data.masking", "rnafm.data.vocabulary"}
+SMALL = {"modules": {"torch"}, "tools": {"numpy"}}
+STANDARD = set(__import__("sys").stdlib_module_names)
+
+
+def imports(path):
+    """Modules imported at module level, those for type checking left out."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+FILES = [path for layer in ALLOWED for path in sorted((PACKAGE / layer).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_layer_imports_only_what_lies_below(path):
+    layer = path.relative_to(PACKAGE).parts[0]
+    for name in imports(path):
+        if name.startswith("rnafm"):
+            own_init = path.name == "__init__.py" and name.startswith(f"rnafm.{layer}")
+            assert own_init or name.startswith(ALLOWED[layer]), name
+            if layer == "tasks" and name.startswith("rnafm.data"):
+                assert name in TASKS_TAKE, name
+        elif layer in SMALL:
+            assert name.split(".")[0] in STANDARD | SMALL[layer], name
