@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from rnafm import __version__
 
@@ -66,22 +66,44 @@ def _overview() -> str:
 
 
 def _run_tool(name: str, words: list[str]) -> None:
-    """Turn a tool's signature into options; ``*names`` become bare words."""
+    """Turn a tool's signature into options; a list without a default becomes bare words."""
     from docstring_parser import parse
     from jsonargparse import ArgumentParser
 
     function = _tool(name)
     text = parse(function.__doc__ or "")
-    parser = ArgumentParser(prog=f"rnafm {name}", description=text.description)
-    parameters = inspect.signature(function).parameters.values()
-    bare = [p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL]
+    about = "\n\n".join(filter(None, [text.short_description, text.long_description]))
+    parser = ArgumentParser(prog=f"rnafm {name}", description=about)
+    # Resolved here: jsonargparse would import what stands under TYPE_CHECKING, torch included.
+    hints = function.__annotations__ = get_type_hints(function)
+    bare = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if get_origin(hints[name]) is list and parameter.default is parameter.empty
+    ]
     for word in bare:
-        about = next((p.description for p in text.params if p.arg_name == f"*{word}"), None)
-        parser.add_argument(word, nargs="+", type=get_type_hints(function)[word], help=about)
-    parser.add_function_arguments(function)
-    options = vars(parser.instantiate_classes(parser.parse_args(words)))
-    positional = [value for word in bare for value in options.pop(word)]
+        described = next((each.description for each in text.params if each.arg_name == word), None)
+        (kind,) = get_args(hints[word])
+        parser.add_argument(word, nargs="+", type=kind, help=described)
+    parser.add_function_arguments(function, skip=set(bare))
+    options = vars(parser.instantiate_classes(parser.parse_args(_plain(words, hints))))
     try:
-        function(*positional, **options)
+        function(**options)
     except (ValueError, OSError) as error:  # what a user can put right needs no traceback
         sys.exit(f"rnafm {name}: {error}")
+
+
+def _plain(words: list[str], hints: dict[str, Any]) -> list[str]:
+    """Options as the parser knows them: ``--all-tokens`` becomes ``--all_tokens=true``."""
+    result = []
+    for i, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if not option.startswith("--"):
+            result.append(word)
+            continue
+        option = option.replace("-", "_").replace("__", "--", 1)
+        following = words[i + 1] if i + 1 < len(words) else ""
+        if hints.get(option[2:]) is bool and not equals and following not in ("true", "false"):
+            equals, value = "=", "true"
+        result.append(option + equals + value)
+    return result

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
-import rnafm.callbacks
-import rnafm.data.rnacentral  # so that its classes can be named without a path
+import rnafm.data.rnacentral  # noqa: F401  # so that its classes can be named without a path
 from rnafm import __version__
+from rnafm.callbacks import LossCurve, RunProgress, Throughput
 from rnafm.data.datamodule import RNADataModule
 from rnafm.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lightning.pytorch import Trainer
+
+
+_PACKAGE = Path(__file__).parent
 
 
 class TrainingCLI(LightningCLI):
@@ -27,6 +37,17 @@ class TrainingCLI(LightningCLI):
             "overwrite": True,
         }
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add rnafm's own callbacks to those of the configuration."""
+        config = self.config_init[self.subcommand].trainer
+        callbacks = list(config.callbacks or [])
+        for kind in (RunProgress, Throughput, LossCurve):
+            base = ProgressBar if kind is RunProgress else kind
+            unwanted = kind is RunProgress and config.enable_progress_bar is False
+            if not unwanted and not any(isinstance(each, base) for each in callbacks):
+                callbacks.append(kind())
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given; Lightning would let the checkpoint's replace it."""
 
@@ -37,6 +58,12 @@ def run(args: Sequence[str] | None = None) -> TrainingCLI:
     Args:
         args: Verb and options; those of the process if not given.
     """
+    words = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
+    if args is None:  # Lightning warns if it gets words while the process has others
+        sys.argv[1:] = words
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    # Lightning's own use of torch: nothing that a user could change.
+    warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing elsewhere
     return TrainingCLI(
         Task,
@@ -46,9 +73,23 @@ def run(args: Sequence[str] | None = None) -> TrainingCLI:
         auto_configure_optimizers=False,
         seed_everything_default=0,
         parser_kwargs={"prog": "rnafm", "version": __version__},
-        trainer_defaults={
-            "use_distributed_sampler": False,
-            "callbacks": [rnafm.callbacks.RunProgress(), rnafm.callbacks.Throughput()],
-        },
-        args=None if args is None else list(args),
+        args=None if args is None else words,
     )
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    """Lightning recommends products of its makers at every start."""
+    return "Tip: For seamless" not in record.getMessage()
+
+
+def _shipped(word: str) -> str:
+    """The path of a shipped configuration given by name, such as ``pretrain/small.yaml``."""
+    option, equals, value = word.rpartition("=")
+    path = Path(value)
+    if path.suffix != ".yaml" or path.exists() or (equals and option != "--config"):
+        return word
+    name = path.relative_to("configs") if path.parts[0] == "configs" else path
+    for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs"):  # installed; in a clone
+        if (folder / name).is_file():
+            return f"{option}{equals}{folder / name}"
+    return word

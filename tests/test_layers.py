@@ -15,7 +15,7 @@ ALLOWED = {
     "tools": ("rnafm.tools", "rnafm.files"),
 }
 # Tasks take batches, vocabularies and masks from data, but no files, stores or data modules.
-TASKS_TAKE = {"rnafm.data.batch", "rnafm.data.masking", "rnafm.data.vocabulary"}
+TASKS_TAKE = {f"rnafm.data.{name}" for name in ("batch", "counter", "masking", "vocabulary")}
 SMALL = {"modules": {"torch"}, "tools": {"numpy"}}
 STANDARD = set(__import__("sys").stdlib_module_names)
 

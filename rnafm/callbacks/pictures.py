@@ -44,7 +44,7 @@ class LossCurve(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Keep a point whenever the trainer logs."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             loss = trainer.callback_metrics.get("train/loss")
             if loss is not None and (not self.train or self.train[-1][0] != trainer.global_step):
                 self.train.append((trainer.global_step, float(loss)))

@@ -21,7 +21,8 @@ class Throughput(pl.Callback):
 
     def __init__(self) -> None:
         self.total_tokens = 0
-        self._restart()
+        self._tokens, self._waited = 0, 0.0
+        self._start = self._ready = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Tokens so far, for a resumed run."""
@@ -51,7 +52,7 @@ class Throughput(pl.Callback):
     ) -> None:
         """Count the batch; log when the trainer does."""
         self._tokens += batch.tokens.numel() * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             if pl_module.device.type == "cuda":
                 torch.cuda.synchronize(pl_module.device)
             self.total_tokens += self._tokens

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from safetensors.torch import save_file
+
+from rnafm.files import atomic
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
     from rnafm.data.vocabulary import Vocabulary
     from rnafm.modules import Encoder, EncoderConfig, MaskedLMHead
 
@@ -58,3 +66,12 @@ class LoadOptions:
     zero_mask_row: bool = False
     layer_norm_eps: float | None = None
     num_heads: int | None = None
+
+
+def write_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all, that others may read as any other file."""
+    with atomic(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(state, temporary, metadata)
+        temporary.chmod(mode)  # safetensors makes files for their owner only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,8 @@ _SEQUENCES, _LENGTH = 4, 64  # of the batch on which they are compared
 def largest_difference(first: Checkpoint, second: Checkpoint) -> float:
     """Largest difference of the logits of a fixed random batch, over the tokens that both have.
 
-    Embeddings take the place of logits where either has no masked-LM head.
+    Embeddings take the place of logits where either has no masked-LM head. Both encoders are left
+    in evaluation mode.
     """
     shared = [token for token in first.vocabulary.tokens if token in second.vocabulary.ids]
     generator = torch.Generator().manual_seed(0)
@@ -56,5 +58,7 @@ def _outputs(
         embeddings: Tensor = encoder(tokens, cu_seqlens, max(map(len, ids)))
         if not heads or checkpoint.head is None:
             return embeddings
-        logits: Tensor = checkpoint.head(embeddings, encoder.embed_tokens.weight)
+        # In double precision: matrices of two sizes of vocabulary round differently.
+        head = copy.deepcopy(checkpoint.head).double()
+        logits: Tensor = head(embeddings.double(), encoder.embed_tokens.weight.double())
     return logits[:, [words.ids[token] for token in shared]]

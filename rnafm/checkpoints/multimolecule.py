@@ -6,10 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from rnafm.checkpoints.base import Checkpoint, LoadOptions
+from rnafm.checkpoints.base import Checkpoint, LoadOptions, write_tensors
 from rnafm.checkpoints.keys import MULTIMOLECULE, build, state_of, to_layout
 from rnafm.checkpoints.rows import with_vocabulary
 from rnafm.data.vocabulary import BUILT_IN, Vocabulary
@@ -115,8 +114,7 @@ def write_multimolecule(checkpoint: Checkpoint, directory: Path) -> list[str]:
     for file, text in texts.items():
         with atomic(directory / file) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    with atomic(directory / WEIGHTS) as temporary:
-        save_file(state, temporary, {"format": "pt"})
+    write_tensors(state, directory / WEIGHTS, {"format": "pt"})
     notes = [note for note in changed.notes if note not in checkpoint.notes]
     notes.append("there is no pooler (never trained): multimolecule starts one at random if asked")
     return notes

@@ -6,12 +6,9 @@ import json
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_file
-
-from rnafm.checkpoints.base import Checkpoint, LoadOptions
+from rnafm.checkpoints.base import Checkpoint, LoadOptions, write_tensors
 from rnafm.checkpoints.keys import OURS, build, state_of, to_layout
 from rnafm.data.vocabulary import Vocabulary
-from rnafm.files import atomic
 from rnafm.modules import EncoderConfig
 
 if TYPE_CHECKING:
@@ -56,8 +53,7 @@ def write_native(checkpoint: Checkpoint, path: Path) -> list[str]:
         "trained_ids": json.dumps(checkpoint.trained_ids),
     }
     state = to_layout(state_of(checkpoint.encoder, checkpoint.head), OURS)
-    with atomic(path) as temporary:
-        save_file(state, temporary, metadata)
+    write_tensors(state, path, metadata)
     return []
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
+import re
+import tempfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple, TypedDict
+from typing import IO, TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 import pyfastx
 
-from rnafm.data.watch import Watch
+from rnafm.data.blocks import Block, Blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-_GZIP = b"\x1f\x8b"
-_HEAD = 1 << 16  # bytes looked at before the first record
 
 
 class Record(NamedTuple):
@@ -39,7 +41,7 @@ class Record(NamedTuple):
 
 
 class Source(TypedDict):
-    """What identifies a file that was read: its content decides, the time is a short cut."""
+    """What identifies a file: its content decides, size and time are short cuts."""
 
     name: str
     size: int
@@ -48,24 +50,27 @@ class Source(TypedDict):
 
 
 class FastaFile:
-    """A FASTA file, plain or gzip, that is read from start to end and checked on the way.
+    """A FASTA file, plain or gzip, that is read from start to end and verified on the way.
 
-    Records stream through ``pyfastx.Fastx``: there is no index beside the file that could be out
-    of date, and each pass opens the file anew, so that nothing is shared with other processes.
-
-    ``Fastx`` alone ends without an error where gzip data are cut or damaged, and loses records
-    where a line of a sequence starts with ``@`` or ``+``. A thread therefore reads the same bytes
-    again, checks them, counts the headers and takes the SHA-256. What it finds is raised *after
-    the last record*: use what was read only once the loop has ended.
+    ``pyfastx.Fastx`` parses the text in blocks of some MB, out of memory, while a thread unpacks
+    the next one. So there is no index that could be out of date; each pass opens the file anew and
+    shares nothing with other processes; and what ``Fastx`` passes over in silence is an error:
+    gzip data that are cut or damaged, NUL bytes, and lines of a sequence that start with ``@`` or
+    ``+``. An error is raised when its place is reached: rely on what was read only once the loop
+    has ended.
 
     Args:
         path: The file.
         uppercase: Whether lower-case letters are read as upper case.
 
+    Attributes:
+        position: Bytes of the file, as it is on disk, that this pass has read.
+        source: What identifies the content, known at the end of a pass.
+
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is a folder, is empty or does not start like FASTA; while reading, if it
-            is cut, damaged, not UTF-8, or was changed meanwhile.
+        ValueError: If it is a folder; while reading, if it holds no records, does not start like
+            FASTA, is cut, damaged, not UTF-8, or was changed meanwhile.
     """
 
     def __init__(self, path: Path | str, *, uppercase: bool = False) -> None:
@@ -74,34 +79,44 @@ class FastaFile:
             raise FileNotFoundError(f"{path}: there is no such file; correct the path")
         if self.path.is_dir():
             raise ValueError(f"{path}: is a folder; name the FASTA files in it")
-        self.is_gzip = self._check_head()
         self.size = self.path.stat().st_size
+        self.position = 0
         self.source: Source | None = None
-        self._watch: Watch | None = None
 
     def __iter__(self) -> Iterator[Record]:
-        """Stream the records; ``source`` is known afterwards."""
-        before = self.path.stat()
-        num_records = 0
-        watch = self._watch = Watch(self.path, is_gzip=self.is_gzip)
-        watch.start()
-        try:
-            reader = pyfastx.Fastx(
-                str(self.path), format="fasta", uppercase=self.uppercase, comment=True
-            )
-            for name, sequence, description in reader:
-                num_records += 1
-                if "\r" in sequence:  # an empty line with a Windows line end
-                    sequence = sequence.replace("\r", "")  # noqa: PLW2901
-                yield Record(name, sequence, description.strip() if description else "")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{self.path}:record {num_records + 1}: has bytes that are not UTF-8; convert the "
-                "file, for instance with: iconv -f latin1 -t utf-8"
-            ) from error
-        finally:
-            watch.stop(wait=num_records == 0)
-        watch.finish(num_records)
+        """Stream the records."""
+        for batch in self.batches():
+            yield from map(Record._make, batch)
+
+    def batches(self) -> Iterator[list[tuple[str, str, str]]]:
+        """Stream the records as lists of plain tuples, which is faster."""
+        before, process, num_records = self.path.stat(), os.getpid(), 0
+        blocks = Blocks(self.path)
+        pending = iter(blocks)
+        with ThreadPoolExecutor(1, "unpack") as pool, _memory_file() as (file, name):
+            try:
+                future = pool.submit(next, pending, None)
+                while block := future.result():
+                    future = pool.submit(next, pending, None)
+                    if not num_records:
+                        block = self._without_blank_lines(block)
+                    records = self._parse(block, file, name)
+                    num_records += len(records)
+                    self.position = block.position
+                    yield records
+                    if os.getpid() != process:
+                        raise RuntimeError(
+                            f"{self.path}: another process has started this pass; read the file "
+                            "anew in each process"
+                        )
+            except (EOFError, zlib.error) as error:
+                what = "end too early" if isinstance(error, EOFError) else f"are damaged ({error})"
+                raise ValueError(
+                    f"{self.path}: the gzip data {what}, after {num_records:,} records; fetch or "
+                    "compress the file again"
+                ) from error
+        if not num_records:
+            raise ValueError(f"{self.path}: holds no records; is this the right file?")
         after = self.path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise ValueError(f"{self.path}: was changed while it was read; read it again")
@@ -109,12 +124,145 @@ class FastaFile:
             name=self.path.name,
             size=after.st_size,
             mtime_ns=after.st_mtime_ns,
-            sha256=watch.sha256,
+            sha256=blocks.sha256,
         )
 
-    def position(self, num_records: int) -> int:
-        """Bytes of the file, as it is on disk, that the first records of this pass take up."""
-        if self._watch is None or not self._watch.num_headers:
-            return 0
-        share = num_records / self._watch.num_headers
-        return min(self.size, int(share * self._watch.position))
+    def is_(self, source: Source) -> bool:
+        """Whether the file is the one that was read; its content decides if the time differs."""
+        stat = self.path.stat()
+        if (self.path.name, stat.st_size) != (source["name"], source["size"]):
+            return False
+        if stat.st_mtime_ns == source["mtime_ns"]:
+            return True
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == source["sha256"]
+
+    def _without_blank_lines(self, block: Block) -> Block:
+        """The first block, which has to start with a record."""
+        text = block.text.lstrip(b"\r\n")
+        if text and not text.startswith(b">"):
+            line = text.split(b"\n")[0].decode("utf-8", "replace")[:40]
+            remedy = (
+                "convert FASTQ to FASTA, for instance with: pyfastx fq2fa"
+                if text.startswith(b"@")
+                else "remove what stands before the first record, or unpack the file"
+            )
+            raise ValueError(f"{self.path}: starts with {line!r}, but FASTA with '>'; {remedy}")
+        return block._replace(text=text)
+
+    def _parse(self, block: Block, file: IO[bytes], name: str) -> list[tuple[str, str, str]]:
+        """The records of a block, which goes through a file in memory since pyfastx reads files."""
+        text = block.text
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n")
+        file.seek(0)
+        file.write(text)
+        file.truncate()
+        file.flush()
+        reader = pyfastx.Fastx(name, format="fasta", uppercase=self.uppercase, comment=True)
+        try:
+            records: list[tuple[str, str, str]] = list(reader)
+        except UnicodeDecodeError as error:
+            raise self._not_text(block) from error
+        if b"\0" in text:
+            record = block.name_at(block.text.index(b"\0"))
+            raise ValueError(
+                f"{self.path}:{record}: has a NUL byte; is this a text file? Write it again, or "
+                "remove the bytes with: tr -d '\\000'"
+            )
+        if len(records) != block.num_headers:
+            found = re.search(rb"\n[@+]", block.text)
+            record = block.name_at(found.start() if found else len(text))
+            raise ValueError(
+                f"{self.path}:{record}: has a line that starts with '@' or '+', or no name and no "
+                "sequence; remove these letters or the record"
+            )
+        if records and records[0][2] is None:  # what pyfastx says before the first description
+            records = [(name, sequence, about or "") for name, sequence, about in records]
+        return records
+
+    def _not_text(self, block: Block) -> ValueError:
+        try:
+            block.text.decode()
+        except UnicodeDecodeError as error:
+            record = block.name_at(error.start)
+        else:
+            record = "?"
+        return ValueError(
+            f"{self.path}:{record}: has bytes that are not UTF-8; convert the file, for instance "
+            "with: iconv -f latin1 -t utf-8"
+        )
+
+
+@contextmanager
+def _memory_file() -> Iterator[tuple[IO[bytes], str]]:
+    """A file without a disk, and a path that opens it; a temporary file where there is none."""
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
+        with os.fdopen(os.memfd_create("fasta"), "wb") as file:
+            yield file, f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile("wb") as file:
+            yield cast("IO[bytes]", file), file.name
+
+
+def read_fasta(path: Path | str, *, uppercase: bool = False) -> Iterator[Record]:
+    """Stream the records of a FASTA file, plain or gzip.
+
+    Args:
+        path: The file.
+        uppercase: Whether lower-case letters are read as upper case.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: See :class:`FastaFile`. Cut or damaged files are noticed where the damage is.
+    """
+    return iter(FastaFile(path, uppercase=uppercase))
+
+
+def write_fasta(path: Path | str, records: Iterable[Record]) -> int:
+    """Write a FASTA file: gzip if its name ends in ``.gz``, and wholly or not at all.
+
+    The same records give the same bytes at any time.
+
+    Args:
+        path: The file; replaced if it is there.
+        records: What to write, each sequence on one line.
+
+    Returns:
+        The number of records.
+
+    Raises:
+        ValueError: If a name or sequence could not be read back.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            if path.suffix == ".gz":
+                with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+                    count = _write(cast("IO[bytes]", packed), records, path)
+            else:
+                count = _write(file, records, path)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _write(file: IO[bytes], records: Iterable[Record], path: Path) -> int:
+    count = 0
+    for count, record in enumerate(records, 1):
+        if len(record.name.split()) != 1 or len(record.header.splitlines()) != 1:
+            raise ValueError(
+                f"{path}:record {count}: the name {record.name!r} must be one word and the header "
+                f"{record.header!r} one line; take out the white space"
+            )
+        if record.sequence[:1] in tuple(">@+") or len(record.sequence.split()) > 1:
+            raise ValueError(
+                f"{path}:{record.name}: a sequence has no white space and starts with a letter, "
+                f"not with {record.sequence[:10]!r}; correct it"
+            )
+        file.write(f">{record.header}\n{record.sequence}\n".encode())
+    return count

@@ -105,6 +105,8 @@ class PackLoader:
         pin_memory: Whether batches are put into pinned memory, for transfers to a GPU.
     """
 
+    batch_sampler = None  # Lightning looks for one wherever there is a sampler
+
     def __init__(
         self,
         dataset: PackDataset,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from rnafm.data.datamodule import RNADataModule
 from rnafm.data.loader import PackDataset
 from rnafm.data.splits import split_by_group, split_by_hash
 from rnafm.data.store import Filters, SequenceStore, build_store
-from rnafm.data.vocabulary import OnUnknown
+
+if TYPE_CHECKING:
+    from rnafm.data.vocabulary import OnUnknown
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class RNAcentralDataModule(RNADataModule):
     def __init__(
         self,
         fasta: list[Path],
+        *,
         store: Path | None = None,
         val_fraction: float = 0.01,
         split_by: str = "sequence",

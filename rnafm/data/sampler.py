@@ -176,9 +176,7 @@ class PackSampler:
         return np.concatenate(starts)
 
 
-def epoch_order(
-    start: int, stop: int, size: int, *, seed: int, epoch: int
-) -> NDArray[np.int64]:
+def epoch_order(start: int, stop: int, size: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """Numbers of the sequences at some places of an epoch's order; int64, (stop - start,).
 
     Args:

@@ -184,9 +184,7 @@ class Vocabulary:
         )
         if not special:
             return tokens
-        return np.concatenate(
-            [np.uint8([self.cls_id]), tokens, np.uint8([self.eos_id])], dtype=np.uint8
-        )
+        return np.insert(tokens, [0, len(tokens)], [self.cls_id, self.eos_id])
 
     def encode_many(
         self,
@@ -236,6 +234,9 @@ class Vocabulary:
 
     def _encode_plain(self, text: str, *, replace_t: bool) -> NDArray[np.uint8]:
         """Ids of letters without special strings; ``_UNKNOWN`` where there is no token."""
+        if self.letters_per_token == 1 and text.isascii():  # three times as fast as numpy, writable
+            table = self._letter_table(replace_t).tobytes()
+            return np.frombuffer(bytearray(text, "ascii").translate(table), np.uint8)
         if text.isascii():
             letters = np.frombuffer(text.encode("ascii"), np.uint8)
         else:
@@ -248,15 +249,15 @@ class Vocabulary:
 
     def _encode_marked(self, sequence: str, *, replace_t: bool) -> NDArray[np.uint8]:
         """Ids of one sequence in which special strings may stand."""
-        parts = []
+        parts: list[NDArray[np.uint8]] = []
         for piece in self._special_pattern.split(sequence):
             if piece in self.ids and piece.startswith("<"):
-                parts.append(np.uint8([self.ids[piece]]))
+                parts.append(np.array([self.ids[piece]], np.uint8))
             elif len(piece) % self.letters_per_token:
                 raise self._not_whole(len(piece), f"{sequence!r}, between special tokens")
             else:
                 parts.append(self._encode_plain(piece, replace_t=replace_t))
-        return np.concatenate(parts, dtype=np.uint8)
+        return np.concatenate(parts)
 
     @cached_property
     def _special_pattern(self) -> re.Pattern[str]:

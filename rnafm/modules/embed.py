@@ -24,6 +24,7 @@ def embed_sequences(
     layer: int,
     tokens_per_batch: int,
     on_unknown: OnUnknown,
+    names: Sequence[str] | None = None,
 ) -> Tensor | list[Tensor]:
     """Embeddings of sequences; :meth:`rnafm.modules.Encoder.embed` says the rest."""
     if isinstance(sequences, str):
@@ -33,7 +34,8 @@ def embed_sequences(
         raise ValueError(f"there is no layer {layer}: the encoder has 0 to {states - 1}, or -1 ...")
     if pool not in ("mean", "cls", None):
         raise ValueError(f"pool is 'mean', 'cls' or None, not {pool!r}")
-    names = [f"sequence {number}" for number in range(1, len(sequences) + 1)]
+    if names is None:
+        names = [f"sequence {number}" for number in range(1, len(sequences) + 1)]
     tokens = [
         torch.from_numpy(encoder.vocabulary.encode(sequence, on_unknown=on_unknown, name=name))
         for sequence, name in zip(sequences, names, strict=True)
@@ -58,7 +60,7 @@ def embed_sequences(
 
 
 def _check_lengths(
-    tokens: list[Tensor], names: list[str], max_length: int, pool: Pool | None
+    tokens: list[Tensor], names: Sequence[str], max_length: int, pool: Pool | None
 ) -> None:
     for ids, name in zip(tokens, names, strict=True):
         length = len(ids) - 2

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rnafm.modules.attention import Run, Runs, attend, attend_with_maps, equal_length_runs, plan
+from rnafm.modules.attention import equal_length_runs, plan
+from rnafm.modules.block import Block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,57 +62,6 @@ class EncoderConfig:
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-
-
-class Block(nn.Module):
-    """One transformer block, LayerNorm first: attention, then a feed-forward layer, both added.
-
-    Args:
-        config: Shape of the encoder.
-    """
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        dim, eps = config.embed_dim, config.layer_norm_eps
-        self.num_heads = config.num_heads
-        self.dropout = config.dropout
-        self.attention_dropout = config.attention_dropout
-        self.attention_norm = nn.LayerNorm(dim, eps=eps)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-        self.ffn_norm = nn.LayerNorm(dim, eps=eps)
-        self.fc1 = nn.Linear(dim, config.ffn_dim)
-        self.fc2 = nn.Linear(config.ffn_dim, dim)
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        cu_seqlens: Tensor,
-        max_seqlen: int,
-        runs: Runs | None = None,
-    ) -> Tensor:
-        """Embeddings after the block, (N, D); arguments as for :func:`attend`."""
-        dropout_p = self.attention_dropout if self.training else 0.0
-        qkv = self._project(embeddings)
-        attended = attend(qkv, cu_seqlens, max_seqlen, dropout_p=dropout_p, runs=runs)
-        return self._finish(embeddings, attended)
-
-    def forward_with_maps(self, embeddings: Tensor, runs: list[Run]) -> tuple[Tensor, list[Tensor]]:
-        """The same by explicit softmax, and the attention weights of each sequence, (H, L, L)."""
-        attended, maps = attend_with_maps(self._project(embeddings), runs)
-        return self._finish(embeddings, attended), maps
-
-    def _project(self, embeddings: Tensor) -> Tensor:
-        qkv: Tensor = self.qkv(self.attention_norm(embeddings))
-        return qkv.view(len(qkv), 3, self.num_heads, -1)
-
-    def _finish(self, embeddings: Tensor, attended: Tensor) -> Tensor:
-        embeddings = embeddings + self._drop(self.out(attended.flatten(1)))
-        hidden = F.gelu(self.fc1(self.ffn_norm(embeddings)))
-        return embeddings + self._drop(self.fc2(hidden))
-
-    def _drop(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.dropout, self.training)
 
 
 class Encoder(nn.Module):
@@ -216,6 +165,7 @@ class Encoder(nn.Module):
         layer: int = -1,
         tokens_per_batch: int = 2048,
         on_unknown: OnUnknown = "error",
+        names: Sequence[str] | None = None,
     ) -> Tensor | list[Tensor]:
         """Embeddings of sequences given as text, without dropout and without gradients.
 
@@ -226,6 +176,7 @@ class Encoder(nn.Module):
             layer: Which of the :meth:`hidden_states`; -1 is the output of the encoder.
             tokens_per_batch: Tokens computed at once; one sequence is never divided.
             on_unknown: What to do about letters outside the vocabulary: stop, or read ``<unk>``.
+            names: What errors call the sequences.
 
         Returns:
             On the CPU, in the order given: a tensor (B, D), or without pooling a list of B
@@ -244,6 +195,7 @@ class Encoder(nn.Module):
             layer=layer,
             tokens_per_batch=tokens_per_batch,
             on_unknown=on_unknown,
+            names=names,
         )
 
     def _layers(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from torch.optim.lr_scheduler import LRScheduler
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.optim import Optimizer
 
 
@@ -34,7 +35,7 @@ class Schedule(LRScheduler):
             step: Number of the optimizer step, from 0.
         """
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """Learning rate of each parameter group for the coming step."""
         factor = self.factor(self.last_epoch)
         return [float(rate) * factor for rate in self.base_lrs]
@@ -77,31 +78,36 @@ class WarmupCosine(Schedule):
     Args:
         optimizer: See :class:`Schedule`.
         total_steps: Steps of the whole run.
-        warmup_steps: Steps until the full learning rate.
+        warmup: Share of the steps until the full learning rate.
         final: Share of the full rate that is left at the end.
 
     Raises:
-        ValueError: If the run has no known end, or the warm-up does not fit into it.
+        ValueError: If the run has no known end, or a share lies outside [0, 1].
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
         total_steps: int,
-        warmup_steps: int = 100,
+        warmup: float = 0.05,
         final: float = 0.1,
     ) -> None:
-        if not 0 < warmup_steps < total_steps:
+        if total_steps < 1:
             raise ValueError(
-                f"warmup_steps ({warmup_steps}) must lie between 1 and the steps of the run "
-                f"({total_steps}); set trainer.max_steps, or use InverseSqrt, which needs no end"
+                "WarmupCosine has to know where the run ends; set trainer.max_steps or "
+                "trainer.max_epochs, or use InverseSqrt, which needs no end"
             )
-        self.total_steps, self.warmup_steps, self.final = total_steps, warmup_steps, final
+        for name, share in (("warmup", warmup), ("final", final)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} ({share}) is a share: it must lie between 0 and 1")
+        self.warmup_steps = max(1, round(warmup * total_steps))
+        self.total_steps, self.final = total_steps, final
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
         """See :meth:`Schedule.factor`."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
-        done = min(1.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
+        left = max(1, self.total_steps - self.warmup_steps)
+        done = min(1.0, (step - self.warmup_steps) / left)
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2

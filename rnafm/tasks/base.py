@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from rnafm.data.counter import fold
 from rnafm.data.vocabulary import Vocabulary
 from rnafm.modules.encoder import Encoder, EncoderConfig
 from rnafm.modules.schedules import InverseSqrt
@@ -87,16 +88,28 @@ class Task(pl.LightningModule):
                 f"data.max_length ({length}) is above the encoder's max_length ({limit}); lower it"
             )
 
+    def on_fit_start(self) -> None:
+        """Remember the seed of the run."""
+        self._run_seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make dropout a function of the step, so that a resumed run drops what it would have."""
+        torch.manual_seed(fold(self._run_seed, self.global_step, batch_idx, self.global_rank))
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer over two groups, with and without weight decay, and its schedule."""
-        decay, no_decay = [], []
+        decay: list[nn.Parameter] = []
+        no_decay: list[nn.Parameter] = []
         for module in self.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if not parameter.requires_grad:
                     continue
                 exempt = name == "bias" or isinstance(module, nn.LayerNorm | nn.Embedding)
                 (no_decay if exempt else decay).append(parameter)
-        groups = [{"params": decay}, {"params": no_decay, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [
+            {"params": decay},
+            {"params": no_decay, "weight_decay": 0.0},
+        ]
         optimizer = self.optimizer([group for group in groups if group["params"]])
         # Read by the optimizer at each step: one kernel for all parameters instead of thousands.
         if self.device.type == "cuda" and "fused" in optimizer.defaults:

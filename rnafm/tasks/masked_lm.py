@@ -51,7 +51,7 @@ class MaskedLM(Task):
         """Mean cross-entropy over the hidden tokens, in nats."""
         logits, labels = self(batch)
         loss = F.cross_entropy(logits.float(), labels)
-        self.log("train/loss", loss, batch_size=batch.num_sequences, prog_bar=True)
+        self.log("train/loss", loss, batch_size=batch.num_sequences, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch) -> None:
@@ -61,7 +61,7 @@ class MaskedLM(Task):
     def on_validation_epoch_end(self) -> None:
         """Log the scores over the whole split, on all devices together."""
         for name, value in self.scores.compute().items():
-            self.log(f"val/{name}", value, prog_bar=name == "loss")
+            self.log(f"val/{name}", value, prog_bar=name == "loss", sync_dist=True)
         self.scores.reset()
 
     def _head(self) -> MaskedLMHead:

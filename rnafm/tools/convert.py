@@ -42,6 +42,8 @@ def convert(
     from rnafm.checkpoints.compare import largest_difference, properties
     from rnafm.data.vocabulary import Vocabulary
 
+    if target.resolve() == source.resolve():
+        raise ValueError(f"source and target are the same, {source}; give another target")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists; give --overwrite true to replace it")
     words = None if vocabulary is None else Vocabulary.named(vocabulary)
@@ -55,7 +57,8 @@ def convert(
     )
     second = load_checkpoint(target, layer_norm_eps=layer_norm_eps)
     difference = largest_difference(first, second)
-    table = Table("", str(source), str(target))
+    table = Table("", "source", "target")
+    table.add_row("path", str(source), str(target))
     values = properties(second)
     for name, value in properties(first).items():
         table.add_row(name, value, values[name])

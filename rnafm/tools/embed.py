@@ -6,7 +6,7 @@ from pathlib import Path  # noqa: TC003  # the command line reads the signature
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rnafm.data.fasta import Record
 
@@ -18,6 +18,7 @@ def embed(
     fasta: Path,
     checkpoint: Path,
     out: Path,
+    *,
     pool: Literal["mean", "cls", "none"] = "mean",
     layer: int = -1,
     too_long: TooLong = "error",
@@ -40,7 +41,8 @@ def embed(
     """
     import torch
 
-    from rnafm.data.progress import Progress
+    from rnafm.data.fasta import FastaFile
+    from rnafm.data.progress import ReadingProgress
     from rnafm.modules import Encoder
     from rnafm.tools.writers import open_writer
 
@@ -49,31 +51,27 @@ def embed(
     encoder.to(device)
     budget = tokens_per_batch or (65_536 if device == "cuda" else 2048)
     limit = encoder.config.max_length * encoder.vocabulary.letters_per_token
+    file = FastaFile(fasta)
     count = long = 0
     with (
         open_writer(out, encoder.config.embed_dim, per_token=pool == "none") as writer,
-        Progress([fasta], "embedding") as progress,
+        ReadingProgress("embedding", file.size) as progress,
     ):
-        for records in _chunks(progress.read(fasta), _CHUNK_TOKENS):
-            fitting = []
-            for record in records:
-                if len(record.sequence) > limit:
-                    long += 1
-                    if too_long == "error":
-                        raise ValueError(_too_long(fasta, record, limit))
-                    if too_long == "skip":
-                        continue
-                    record = record._replace(sequence=record.sequence[:limit])  # noqa: PLW2901
-                fitting.append(record)
+        for records in _chunks(file, _CHUNK_TOKENS):
+            fitting, longer = _fit(records, limit, too_long, fasta)
+            names = [record.name for record in fitting]
             embeddings = encoder.embed(
                 [record.sequence for record in fitting],
+                names=[f"{fasta}:{name}" for name in names],
                 pool=None if pool == "none" else pool,
                 layer=layer,
                 tokens_per_batch=budget,
                 on_unknown=on_unknown,
             )
-            writer.add([record.name for record in fitting], [part.numpy() for part in embeddings])
-            count += len(fitting)
+            writer.add(names, [part.numpy() for part in embeddings])
+            count, long = count + len(fitting), long + longer
+            letters = sum(len(record.sequence) for record in records)
+            progress.update(file.position, len(records), letters)
     what = "embeddings" if pool != "none" else "sequences, an embedding per nucleotide,"
     print(f"{count:,} {what} of width {encoder.config.embed_dim} written to {out}")
     if long:
@@ -81,7 +79,7 @@ def embed(
         print(f"{long:,} sequences longer than {limit:,} nt {done}")
 
 
-def _chunks(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+def _chunks(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
     chunk: list[Record] = []
     letters = 0
     for record in records:
@@ -94,8 +92,22 @@ def _chunks(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
         yield chunk
 
 
-def _too_long(fasta: Path, record: Record, limit: int) -> str:
-    return (
-        f"{fasta}:{record.name}: {len(record.sequence):,} nt are more than the model's {limit:,}; "
-        "shorten it, or give --too-long crop or skip"
-    )
+def _fit(
+    records: list[Record], limit: int, too_long: TooLong, fasta: Path
+) -> tuple[list[Record], int]:
+    """The records that the model takes, and how many were longer than that."""
+    fitting, longer = [], 0
+    for record in records:
+        length = len(record.sequence)
+        if length <= limit:
+            fitting.append(record)
+            continue
+        longer += 1
+        if too_long == "error":
+            raise ValueError(
+                f"{fasta}:{record.name}: {length:,} nt are more than the model's {limit:,}; "
+                "shorten it, or give --too-long crop or --too-long skip"
+            )
+        if too_long == "crop":
+            fitting.append(record._replace(sequence=record.sequence[:limit]))
+    return fitting, longer

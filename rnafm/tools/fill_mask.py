@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 
 def fill_mask(
-    *sequences: str,
+    sequences: list[str],
     checkpoint: Path,
+    *,
     top: int = 4,
     all_tokens: bool = False,
     json: bool = False,
@@ -19,7 +20,7 @@ def fill_mask(
     """Predict the tokens at <mask> in sequences, with probabilities.
 
     Args:
-        *sequences: Sequences with <mask> where a token is asked for, such as "GGUC<mask>CUC".
+        sequences: Sequences with <mask> where a token is asked for, such as "GGUC<mask>CUC".
         checkpoint: Weights in any layout, or a training run's .ckpt.
         top: How many tokens are shown for each mask.
         all_tokens: Rank special tokens, and those that the checkpoint has no trained weights for,

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -26,16 +28,16 @@ def test_inverse_sqrt_warms_up_then_falls_with_the_root():
 
 
 def test_warmup_cosine_ends_at_its_final_share():
-    seen = rates(lambda optimizer: WarmupCosine(optimizer, 1100, warmup_steps=100, final=0.1), 1200)
+    seen = rates(lambda optimizer: WarmupCosine(optimizer, 1000, warmup=0.1, final=0.1), 1200)
     assert seen[99] == pytest.approx(2.0)
-    assert seen[600] == pytest.approx(2.0 * 0.55)
-    assert seen[1100] == pytest.approx(0.2) == seen[1199]
+    assert seen[550] == pytest.approx(2.0 * 0.55)
+    assert seen[1000] == pytest.approx(0.2) == seen[1199]
 
 
-@pytest.mark.parametrize("kind", [InverseSqrt, WarmupCosine])
+@pytest.mark.parametrize("kind", [partial(InverseSqrt, warmup_steps=10), WarmupCosine])
 def test_a_schedule_continues_from_its_state(kind):
     def make(optimizer):
-        return kind(optimizer, 50, warmup_steps=10)
+        return kind(optimizer, 50)
 
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=2.0)
     schedule = make(optimizer)
@@ -55,5 +57,7 @@ def test_impossible_lengths_are_refused():
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
     with pytest.raises(ValueError, match=r"warmup_steps \(0\) must be at least 1"):
         InverseSqrt(optimizer, 0, warmup_steps=0)
-    with pytest.raises(ValueError, match=r"warmup_steps \(100\).*\(0\); set trainer.max_steps"):
+    with pytest.raises(ValueError, match=r"where the run ends; set trainer.max_steps"):
         WarmupCosine(optimizer, 0)
+    with pytest.raises(ValueError, match=r"final \(10\) is a share"):
+        WarmupCosine(optimizer, 10, final=10)

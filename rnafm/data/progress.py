@@ -1,0 +1,96 @@
+"""Progress of reading files, on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+logger = logging.getLogger(__name__)
+
+
+class ReadingProgress:
+    """A bar on a terminal; elsewhere a line now and then, and one at the end.
+
+    Args:
+        what: What is being done.
+        total: Bytes to read.
+        enabled: Whether to show anything.
+        seconds: Time between two lines where there is no terminal.
+    """
+
+    def __init__(
+        self, what: str, total: int, *, enabled: bool = True, seconds: float = 30.0
+    ) -> None:
+        self.what, self.total, self.enabled, self.seconds = what, total, enabled, seconds
+        self.num_records = self.num_letters = 0
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        """Start the clock, and the bar on a terminal."""
+        self._started = self._spoken = time.perf_counter()
+        if self.enabled and sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn(self.what),
+                BarColumn(bar_width=30),
+                TextColumn("{task.percentage:.0f} %  {task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(self.what, total=self.total, rate="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the bar; say how fast it was."""
+        if self._bar is not None:
+            self._bar.stop()
+        if self.enabled and kind is None:
+            taken = time.perf_counter() - self._started
+            self._say(
+                f"{self.what}: {self.num_records:,} records, {self.num_letters:,} nt in "
+                f"{taken:.1f} s ({self.rate})"
+            )
+
+    @property
+    def rate(self) -> str:
+        """Records and nucleotides per second."""
+        taken = max(time.perf_counter() - self._started, 1e-9)
+        return f"{self.num_records / taken:,.0f} seq/s, {self.num_letters / taken / 1e6:,.1f} Mnt/s"
+
+    def update(self, position: int, num_records: int, num_letters: int) -> None:
+        """Show how far the reading is.
+
+        Args:
+            position: Bytes read since the start.
+            num_records: Records since the last call.
+            num_letters: Nucleotides since the last call.
+        """
+        self.num_records += num_records
+        self.num_letters += num_letters
+        if self._bar is not None:
+            self._bar.update(self._task, completed=position, rate=self.rate)
+        elif self.enabled and time.perf_counter() - self._spoken > self.seconds:
+            self._spoken = time.perf_counter()
+            left = (self._spoken - self._started) * (self.total / max(position, 1) - 1)
+            self._say(
+                f"{self.what}: {position / max(self.total, 1):.0%}, {self.num_records:,} records "
+                f"({self.rate}), {left:,.0f} s left"
+            )
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,102 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say where writing failed, and what to do about it.
+
+    Raises:
+        OSError: Of the kind that was caught, if the disk is full or the folder read-only.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"{path}: cannot be written ({error.strerror}); make room or choose another folder",
+        ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time work on a path; the lock ends with the process.
+
+    The lock is a file beside the path, removed at the end. Where the file system knows no locks,
+    there is none.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with writing(path):
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            break
+        try:  # whoever held it may have removed the file while this process waited
+            if os.path.samestat(lock.stat(), os.fstat(handle)):
+                break
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def publish(path: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``path`` at the end, if nothing fails.
+
+    Call it under :func:`locked`: it removes what killed processes have left beside the path.
+
+    Yields:
+        The folder to write to.
+    """
+    for stale in path.parent.glob(f"{_escaped(path.name)}.tmp-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    folder = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        with writing(path):
+            folder.mkdir()
+        yield folder
+        with writing(path):
+            for file in folder.iterdir():
+                _sync(file)
+            _sync(folder)
+            if path.exists():
+                path.rename(path.with_name(f"{path.name}.tmp-old"))
+            folder.rename(path)
+            _sync(path.parent)
+    finally:
+        for left in (folder, path.with_name(f"{path.name}.tmp-old")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or the entries of a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _escaped(name: str) -> str:
+    """A name for ``glob``, without wildcards."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

@@ -1,0 +1,87 @@
+"""Every shipped configuration runs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rnafm.cli import main
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "configs" / "pretrain").glob("*.yaml"))
+PARTS = sorted(
+    [*(ROOT / "configs" / "trainer").glob("*"), *(ROOT / "configs" / "logger").glob("*")]
+)
+SAMPLES = {
+    "rna": ROOT / "examples" / "ncrna_sample.fa.gz",
+    "codon": ROOT / "examples" / "cds_sample.fa.gz",
+}
+
+
+def words(recipe, tmp_path):
+    """What makes a recipe small enough for a test."""
+    vocabulary = yaml.safe_load(recipe.read_text())["model"]["init_args"]["vocabulary"]
+    return [
+        "fit",
+        f"--config={recipe}",
+        f"--config={ROOT / 'configs' / 'trainer' / 'cpu.yaml'}",
+        f"--data.fasta=[{SAMPLES[vocabulary]}]",
+        f"--data.store={tmp_path / 'store'}",
+        "--model.encoder={num_layers: 1, embed_dim: 16, num_heads: 2, ffn_dim: 16}",
+        "--data.num_workers=0",
+        "--data.val_fraction=0.1",
+        "--trainer.max_steps=4",
+        "--trainer.val_check_interval=2",
+        "--trainer.limit_val_batches=2",
+        "--trainer.log_every_n_steps=1",
+        f"--trainer.logger.init_args.save_dir={tmp_path}",
+    ]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_trains(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    main(words(recipe, tmp_path))
+    (last,) = tmp_path.rglob("last.ckpt")
+    (saved,) = tmp_path.rglob("fit.yaml")
+    assert yaml.safe_load(saved.read_text())["trainer"]["max_steps"] == 4
+    assert last.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_valid_as_it_is(recipe, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["fit", f"--config={recipe}", "--print_config"])
+    assert exit_info.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    asked = yaml.safe_load(recipe.read_text())
+    encoder = yaml.safe_load((recipe.parent / asked["model"]["init_args"]["encoder"]).read_text())
+    got = printed["model"]["init_args"]["encoder"]
+    assert encoder.items() <= got.items()
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_parts_go_on_top_of_any_recipe(part, capsys):
+    for recipe in RECIPES[:2]:
+        with pytest.raises(SystemExit) as exit_info:
+            main(["fit", f"--config={recipe}", f"--config={part}", "--print_config"])
+        assert exit_info.value.code == 0
+        printed = yaml.safe_load(capsys.readouterr().out)["trainer"]
+        for key, value in yaml.safe_load(part.read_text())["trainer"].items():
+            if not isinstance(value, dict):
+                assert printed[key] == value
+            else:
+                assert printed[key]["class_path"] == value["class_path"]
+
+
+def test_shipped_recipes_are_found_by_name_from_any_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pretrain/small.yaml", "configs/pretrain/small.yaml"):
+        with pytest.raises(SystemExit) as exit_info:
+            main(["fit", "--config", name, "--print_config"])
+        assert exit_info.value.code == 0
+        assert "MaskedLM" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "pretrain/none.yaml", "--print_config"])
+    assert "pretrain/none.yaml" in capsys.readouterr().err

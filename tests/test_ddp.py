@@ -1,0 +1,36 @@
+"""Several processes train as one does with the same global batch."""
+
+import pytest
+import torch
+from runs import curve, fit, fit_outside, weights, write_fasta
+
+
+@pytest.mark.parametrize("world_size", [2])
+def test_two_processes_are_one_with_twice_the_batches(tmp_path, world_size):
+    fasta = write_fasta(tmp_path / "x.fa")
+    options = (
+        "--trainer.max_steps=20",
+        "--model.encoder.dropout=0",
+        "--model.encoder.attention_dropout=0",
+    )
+    one = fit(
+        tmp_path / "one",
+        fasta,
+        f"--trainer.accumulate_grad_batches={world_size}",
+        "--trainer.val_check_interval=10",
+        *options,
+    )
+    many = fit_outside(
+        tmp_path / "many",
+        fasta,
+        f"--trainer.devices={world_size}",
+        "--trainer.strategy=ddp",
+        *options,
+    )
+    expected = weights(one)
+    for name, value in weights(many).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+    first, second = curve(one, "val/loss"), curve(many, "val/loss")
+    assert len(first) == len(second) == 4
+    assert list(second.values()) == pytest.approx(list(first.values()), abs=1e-5)
+    assert second[max(second)] < second[min(second)]
