@@ -31,7 +31,7 @@ def words(folder, fasta, *more):
         f"--config={ROOT / 'configs' / 'pretrain' / 'tiny.yaml'}",
         f"--config={ROOT / 'configs' / 'trainer' / 'cpu.yaml'}",
         f"--data.fasta=[{fasta}]",
-        "--data.tokens_per_batch=500",
+        "--data.tokens_per_batch=1500",
         "--data.max_length=60",
         "--data.val_fraction=0.1",
         "--model.encoder={num_layers: 1, embed_dim: 16, num_heads: 2, ffn_dim: 32}",
@@ -54,7 +54,7 @@ def fit(folder, fasta, *more):
 def fit_outside(folder, fasta, *more):
     """Run in a process of its own, which may start more; the folder of the run."""
     command = [sys.executable, "-m", "rnafm", *words(folder, fasta, *more)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr[-3000:]
     return newest(folder)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import wandb
 import yaml
 
 from rnafm.cli import main
@@ -43,6 +44,7 @@ def test_a_recipe_trains(recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     main(words(recipe, tmp_path))
+    wandb.finish()
     (last,) = tmp_path.rglob("last.ckpt")
     (saved,) = tmp_path.rglob("fit.yaml")
     assert yaml.safe_load(saved.read_text())["trainer"]["max_steps"] == 4

@@ -11,7 +11,7 @@ ALLOWED = {
     "modules": ("rnafm.modules",),
     "data": ("rnafm.data", "rnafm.files"),
     "tasks": ("rnafm.tasks.base", "rnafm.tasks.metrics", "rnafm.modules", "rnafm.data"),
-    "callbacks": ("rnafm.callbacks",),
+    "callbacks": ("rnafm.callbacks", "rnafm.files"),
     "tools": ("rnafm.tools", "rnafm.files"),
 }
 # Tasks take batches, vocabularies and masks from data, but no files, stores or data modules.

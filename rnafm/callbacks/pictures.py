@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 
+from rnafm.files import atomic
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,8 +61,9 @@ class LossCurve(pl.Callback):
         self.val.append((trainer.global_step, float(loss)))
         if (baseline := trainer.callback_metrics.get("val/baseline_loss")) is not None:
             self.baseline = float(baseline)
-        if trainer.is_global_zero and trainer.log_dir is not None:
-            self.draw(Path(trainer.log_dir) / "loss.png")
+        folder = trainer.log_dir  # asks the first process, so all of them must come by here
+        if trainer.is_global_zero and folder is not None:
+            self.draw(Path(folder) / "loss.png")
 
     def draw(self, path: Path) -> None:
         """Write the picture.
@@ -99,10 +102,8 @@ class LossCurve(pl.Callback):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
-        part = path.with_name(path.name + ".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(part, format="png")
-        part.replace(path)
+        with atomic(path) as temporary:
+            figure.savefig(temporary, format="png")
 
 
 def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import re
 import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,16 @@ from typing import IO, TYPE_CHECKING, NamedTuple, TypedDict, cast
 import pyfastx
 
 from rnafm.data.blocks import Block, Blocks
+from rnafm.files import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+_SIGN = "has a line that starts with {!r}, where FASTQ goes on; remove that letter"
+_MISREAD = {  # what pyfastx takes for the end of a sequence, without an error
+    b"\0": "has a NUL byte; is this a text file? If so, remove it with: tr -d '\\000'",
+    b"\n+": _SIGN.format("+"),
+    b"\n@": _SIGN.format("@"),
+}
 
 
 class Record(NamedTuple):
@@ -100,10 +106,11 @@ class FastaFile:
                     future = pool.submit(next, pending, None)
                     if not num_records:
                         block = self._without_blank_lines(block)
-                    records = self._parse(block, file, name)
-                    num_records += len(records)
-                    self.position = block.position
-                    yield records
+                    for part in block.parts():
+                        records = self._parse(part, file, name)
+                        num_records += len(records)
+                        self.position = block.position
+                        yield records
                     if os.getpid() != process:
                         raise RuntimeError(
                             f"{self.path}: another process has started this pass; read the file "
@@ -164,18 +171,15 @@ class FastaFile:
             records: list[tuple[str, str, str]] = list(reader)
         except UnicodeDecodeError as error:
             raise self._not_text(block) from error
-        if b"\0" in text:
-            record = block.name_at(block.text.index(b"\0"))
-            raise ValueError(
-                f"{self.path}:{record}: has a NUL byte; is this a text file? Write it again, or "
-                "remove the bytes with: tr -d '\\000'"
-            )
+        for sign, remedy in _MISREAD.items():
+            if sign[-1:] in text and sign in text:  # the first alone is much faster
+                name = block.name_at(block.text.index(sign))
+                raise ValueError(f"{self.path}:{name}: {remedy}")
         if len(records) != block.num_headers:
-            found = re.search(rb"\n[@+]", block.text)
-            record = block.name_at(found.start() if found else len(text))
             raise ValueError(
-                f"{self.path}:{record}: has a line that starts with '@' or '+', or no name and no "
-                "sequence; remove these letters or the record"
+                f"{self.path}:{block.name_at(len(block.text))}: is not among the {len(records):,} "
+                f"records that pyfastx reads of {block.num_headers:,} here; if it is empty, remove "
+                "it"
             )
         if records and records[0][2] is None:  # what pyfastx says before the first description
             records = [(name, sequence, about or "") for name, sequence, about in records]
@@ -235,20 +239,11 @@ def write_fasta(path: Path | str, records: Iterable[Record]) -> int:
         ValueError: If a name or sequence could not be read back.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            if path.suffix == ".gz":
-                with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                    count = _write(cast("IO[bytes]", packed), records, path)
-            else:
-                count = _write(file, records, path)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        if path.suffix != ".gz":
+            return _write(file, records, path)
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            return _write(cast("IO[bytes]", packed), records, path)
 
 
 def _write(file: IO[bytes], records: Iterable[Record], path: Path) -> int:

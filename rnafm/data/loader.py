@@ -149,8 +149,8 @@ class PackLoader:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and position, the same on every rank."""
-        return self.sampler.state(self._batches)
+        """Epoch, position and length of the epoch, the same on every rank."""
+        return {**self.sampler.state(self._batches), "length": len(self)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue behind the last batch that was handed out before the state was taken."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 _FULL = 0.7
@@ -48,6 +50,11 @@ class Seen:
         seen[first] = self._insert(hashes[first], checks[first])
         return seen
 
+    def add_texts(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Like :meth:`add`, for texts such as names; fast, and good within one process only."""
+        hashes = np.fromiter(map(hash, texts), np.int64, len(texts)).view(np.uint64)
+        return self.add(hashes, (hashes >> np.uint64(32)).astype(np.uint32))
+
     def _insert(self, hashes: NDArray[np.uint64], checks: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Double hashing, for all at once; the hashes are distinct."""
         seen = np.zeros(len(hashes), np.bool_)
@@ -58,14 +65,16 @@ class Seen:
         while len(waiting):
             wanted = hashes[waiting]
             there = self._hashes[slots]
-            same = there == wanted
-            seen[waiting[same]] = self._checks[slots[same]] == checks[waiting[same]]
-            free = there == 0
+            same = np.flatnonzero(there == wanted)
+            if len(same):
+                seen[waiting[same]] = self._checks[slots[same]] == checks[waiting[same]]
+            free = np.flatnonzero(there == 0)
             self._hashes[slots[free]] = wanted[free]  # of those with one slot the last one wins
-            won = free & (self._hashes[slots] == wanted)
+            there[free] = self._hashes[slots[free]]
+            won = free[there[free] == wanted[free]]
             self._checks[slots[won]] = checks[waiting[won]]
-            self._count += int(np.count_nonzero(won))
-            left = ~(same | won)
+            self._count += len(won)
+            left = np.flatnonzero(there != wanted)
             waiting = waiting[left]
             slots = (slots[left] + steps[waiting]) & last
         return seen

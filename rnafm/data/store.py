@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import zlib
+from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +22,7 @@ from rnafm.data.vocabulary import Vocabulary
 from rnafm.data.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -131,6 +133,15 @@ class SequenceStore:
         names, offsets = self._names
         return names[offsets[index] : offsets[index + 1]].tobytes().decode()
 
+    def names(self) -> Iterator[list[str]]:
+        """All names in order, in lists of some ten thousand."""
+        text, offsets = self._names
+        for start in range(0, len(self), 1 << 16):
+            ends = offsets[start : start + (1 << 16) + 1]
+            words, base = text[ends[0] : ends[-1]].tobytes(), int(ends[0])
+            places = (ends - base).tolist()
+            yield [words[a:b].decode() for a, b in itertools.pairwise(places)]
+
     def sequence(self, index: int) -> str:
         """Letters of a sequence, as the vocabulary writes them."""
         index = self._checked(index)
@@ -219,12 +230,14 @@ def build_store(
             if change is not None:
                 if path.exists():
                     logger.warning("%s: is built again, since %s", path, change)
-                with publish(path) as folder:
-                    writer = StoreWriter(folder, vocabulary, filters, columns, on_unknown)
-                    _read(files, writer, path, progress=progress)
+                with (
+                    publish(path) as folder,
+                    closing(StoreWriter(folder, vocabulary, filters, columns, on_unknown)) as to,
+                ):
+                    _read(files, to, path, progress=progress)
                     with writing(path):
-                        sources = [file.source for file in files]
-                        write_manifest(folder, {**wanted, "sources": sources, **writer.finish()})
+                        contents = {**to.finish(), "sources": [file.source for file in files]}
+                        write_manifest(folder, {**wanted, **contents})
                 return SequenceStore(path)
     logger.info("%s: is up to date and used as it is", path)
     return SequenceStore(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,6 @@ from numpy.lib import format as npy
 
 from rnafm.data.columns import HeaderColumns
 from rnafm.data.filters import Judge, sequence_digests
-from rnafm.data.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,22 +29,22 @@ class _Array:
     """A ``.npy`` file that grows; numpy leaves room in the header for its length."""
 
     def __init__(self, path: Path, dtype: str) -> None:
-        self._file = path.open("wb", buffering=_BUFFER)
+        self.file = path.open("wb", buffering=_BUFFER)
         self._dtype, self._length = np.dtype(dtype), 0
         self._header()
 
     def append(self, values: NDArray[Any]) -> None:
-        self._file.write(np.ascontiguousarray(values, self._dtype).data)
+        self.file.write(np.ascontiguousarray(values, self._dtype).data)
         self._length += len(values)
 
-    def close(self) -> None:
-        self._file.seek(0)
+    def finish(self) -> None:
+        self.file.seek(0)
         self._header()
-        self._file.close()
+        self.file.close()
 
     def _header(self) -> None:
         shape = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
-        npy.write_array_header_1_0(self._file, shape)
+        npy.write_array_header_1_0(self.file, shape)
 
 
 def _pick(
@@ -79,11 +79,10 @@ class StoreWriter:
         self.folder, self.vocabulary = folder, vocabulary
         self.on_unknown: OnUnknown = on_unknown
         self.num_tokens = self.num_ambiguous = self.checksum = 0
-        self.num_names = self.num_repeated = 0
+        self.num_names = 0
         self._judge = Judge(filters, vocabulary)
         self._columns = HeaderColumns(columns)
         self._codes: dict[str, _Array] = {}
-        self._seen_names = Seen()
         self._files = {
             name: (folder / f"{name}.bin").open("wb", buffering=_BUFFER)
             for name in ("tokens", "names")
@@ -142,20 +141,19 @@ class StoreWriter:
         return num_tokens * self.vocabulary.letters_per_token
 
     def finish(self) -> dict[str, Any]:
-        """Bring all files to the disk.
+        """Complete all files.
 
         Returns:
             What the store is made of, for ``store.json``.
         """
-        for file in self._files.values():
-            file.close()
         for array in (*self._arrays.values(), *self._codes.values()):
-            array.close()
+            array.finish()
+        for file in self._files.values():
+            file.close()  # what the disk refuses comes out here
         return {
             "counts": {"read": sum(self.counts.values()), **self.counts},
             "tokens": self.num_tokens,
             "ambiguous": self.num_ambiguous,
-            "repeated_names": self.num_repeated,
             "checksum": f"crc32:{self.checksum:08x}",
             "columns": {
                 name: {"file": f"column_{i}.npy", "categories": self._columns.categories(name)}
@@ -163,16 +161,21 @@ class StoreWriter:
             },
         }
 
+    def close(self) -> None:
+        """Close all files, complete or not."""
+        arrays = (*self._arrays.values(), *self._codes.values())
+        for file in (*self._files.values(), *(array.file for array in arrays)):
+            with contextlib.suppress(OSError):  # what could not be written fails again
+                file.close()
+
     def _write_names(self, names: Sequence[str]) -> None:
-        """Append names, and count those that were there before."""
+        """Append names."""
         text = "".join(names)
         encoded = names if text.isascii() else [name.encode() for name in names]
         ends = self.num_names + np.cumsum(np.fromiter(map(len, encoded), np.int64, len(names)))
         self._files["names"].write(text.encode())
         self._arrays["name_offsets"].append(ends)
         self.num_names = int(ends[-1]) if len(ends) else self.num_names
-        hashes = np.fromiter(map(hash, names), np.int64, len(names)).view(np.uint64)
-        self.num_repeated += int(self._seen_names.add(hashes, hashes.astype(np.uint32)).sum())
 
     def _write_codes(self, codes: dict[str, NDArray[np.int32]], before: int) -> None:
         """Append to the columns; one that is new starts with empty values."""

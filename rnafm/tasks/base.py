@@ -96,6 +96,18 @@ class Task(pl.LightningModule):
         """Make dropout a function of the step, so that a resumed run drops what it would have."""
         torch.manual_seed(fold(self._run_seed, self.global_step, batch_idx, self.global_rank))
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a run that ended inside an epoch go on there.
+
+        Where ``max_steps`` ends an epoch early, Lightning takes it as complete and would begin the
+        next one. The loader's own state says how much of it is left.
+        """
+        loop = checkpoint.get("loops", {}).get("fit_loop", {})
+        loaders = loop.get("state_dict", {}).get("combined_loader", [])
+        if any(loader.get("batches", 0) < loader.get("length", 0) for loader in loaders):
+            for progress in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
+                progress["processed"] = progress["completed"] = progress["ready"] - 1
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer over two groups, with and without weight decay, and its schedule."""
         decay: list[nn.Parameter] = []

@@ -1,0 +1,75 @@
+"""``rnafm prepare``: FASTA files into a token store."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # the command line reads the signature
+from typing import Literal
+
+
+def prepare(  # noqa: PLR0913  # one option each
+    fasta: list[Path],
+    out: Path | None = None,
+    *,
+    vocabulary: str = "rna",
+    min_length: int = 1,
+    max_length: int | None = None,
+    max_ambiguous: float = 0.1,
+    drop_duplicates: bool = True,
+    columns: str | None = None,
+    on_unknown: Literal["error", "unk"] = "error",
+    quiet: bool = False,
+) -> None:
+    """Read FASTA files once and write the token store that pretraining reads.
+
+    Pretraining does the same on first use. A store that is up to date is left as it is.
+
+    Args:
+        fasta: FASTA files, plain or gzip.
+        out: Folder of the store; by default <first file>.<vocabulary>.store.
+        vocabulary: rna, rna-28, official-rna, codon or official-codon.
+        min_length: Drop sequences of fewer nucleotides.
+        max_length: Drop sequences of more nucleotides. Without it long ones stay whole, and
+            training cuts windows of them.
+        max_ambiguous: Drop sequences with a larger share of letters other than A, C, G, U and T.
+        drop_duplicates: Whether only the first of equal sequences stays.
+        columns: Names the columns of the header: a regular expression with named groups, searched
+            in the whole header, such as "(?P<type>[^ ]+)$". By default key=value words are columns.
+        on_unknown: What to do about letters that the vocabulary lacks: stop, or write <unk>.
+        quiet: Show neither progress nor report.
+    """
+    from rnafm.data.report import draw_lengths, report_of_store
+    from rnafm.data.store import Filters, build_store
+    from rnafm.data.vocabulary import Vocabulary
+
+    words = Vocabulary.named(vocabulary)
+    path = out or fasta[0].with_name(f"{fasta[0].name}.{words.name}.store")
+    filters = Filters(
+        min_length=min_length,
+        max_length=max_length,
+        max_ambiguous=max_ambiguous,
+        drop_duplicates=drop_duplicates,
+    )
+    store = build_store(
+        fasta,
+        path,
+        vocabulary=words,
+        filters=filters,
+        columns=columns,
+        on_unknown=on_unknown,
+        progress=not quiet,
+    )
+    picture = store.path / "lengths.png"
+    report = report_of_store(store)
+    if not picture.exists():
+        draw_lengths(report, picture)
+    if quiet:
+        return
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    console.print(report.table())
+    for name in store.columns:
+        codes, categories = store.column(name)
+        missing = int((codes == 0).sum())
+        print(f"column {name}: {len(categories) - 1:,} values, {missing:,} sequences without one")
+    print(f"store: {store.path}\npicture of the lengths: {picture}")
