@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
+import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 logger = logging.getLogger(__name__)
@@ -18,18 +20,13 @@ class OfflineFirstWandbLogger(WandbLogger):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        if not kwargs.get("offline") and not _has_key():
-            kwargs["offline"] = True
-            logger.info(
-                "No W&B key: logging offline. Upload later with `wandb login` and "
-                "`wandb sync %s/wandb/offline-run-*`.",
+        wanted = kwargs.get("mode") or os.environ.get("WANDB_MODE")
+        if not wanted and not kwargs.get("offline") and not wandb.login(prompt=False):
+            # As an argument of wandb.init: it wins over whatever wandb has read before.
+            kwargs["mode"] = "offline"
+            logger.warning(
+                "No W&B key: this run is logged offline. To upload it later: wandb login, then "
+                "wandb sync %s/wandb/offline-run-*",
                 kwargs.get("save_dir", "."),
             )
         super().__init__(**kwargs)
-
-
-def _has_key() -> bool:
-    """Whether a key is in the environment or in the file that ``wandb login`` writes."""
-    import wandb
-
-    return bool(wandb.api.api_key)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import xxhash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 _CHUNK = 2 << 20  # few and large, since a thread waits for the interpreter's lock at each
 _PART = 1 << 20  # letters that are parsed at a time
@@ -28,14 +30,12 @@ class Block(NamedTuple):
     text: bytes
     position: int
 
-    @property
-    def num_headers(self) -> int:
-        """Number of lines that start with ``>``; several times faster than ``bytes.count``."""
+    def line_starts(self) -> NDArray[np.uint8]:
+        """The first byte of every line; several times faster than searching for pairs of bytes."""
         letters = np.frombuffer(self.text, np.uint8)
-        places = np.flatnonzero(letters == ord(">"))
-        starts_line = letters[places - 1] == ord("\n")
-        starts_line[:1] |= places[:1] == 0
-        return int(np.count_nonzero(starts_line))
+        places = np.flatnonzero(letters == ord("\n")) + 1
+        starts: NDArray[np.uint8] = letters[np.append(0, places[places < len(letters)])]
+        return starts
 
     def parts(self) -> Iterator[Block]:
         """The same in parts of whole records, each small enough for the processor's cache."""
@@ -57,19 +57,16 @@ class Blocks:
 
     Args:
         path: The file, plain or gzip with any number of members.
-
-    Attributes:
-        sha256: Hash of the file as it is on disk, complete at the end.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position = 0
-        self._hash = hashlib.sha256()
+        self._hash = xxhash.xxh3_128()
 
     @property
-    def sha256(self) -> str:
-        """Hash of what was read so far, as it is on disk."""
+    def digest(self) -> str:
+        """XXH3 (128 bits) of what was read so far, as it is on disk: ten times SHA-256's rate."""
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[Block]:
@@ -91,7 +88,7 @@ class Blocks:
 
     def _pieces(self) -> Iterator[bytes]:
         """Text, in pieces that end anywhere."""
-        chunks = self._chunks()
+        chunks = self.chunks()
         first = next(chunks, b"")
         if first.startswith(b"\x1f\x8b"):
             yield from self._inflate(first, chunks)
@@ -99,7 +96,7 @@ class Blocks:
             yield first
             yield from chunks
 
-    def _chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
         """The bytes on disk."""
         with self.path.open("rb") as file:
             while chunk := file.read(_CHUNK):

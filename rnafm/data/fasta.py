@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import tempfile
 import zlib
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, TypedDict, cast
 
+import numpy as np
 import pyfastx
 
 from rnafm.data.blocks import Block, Blocks
@@ -19,12 +19,6 @@ from rnafm.files import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-_SIGN = "has a line that starts with {!r}, where FASTQ goes on; remove that letter"
-_MISREAD = {  # what pyfastx takes for the end of a sequence, without an error
-    b"\0": "has a NUL byte; is this a text file? If so, remove it with: tr -d '\\000'",
-    b"\n+": _SIGN.format("+"),
-    b"\n@": _SIGN.format("@"),
-}
 
 
 class Record(NamedTuple):
@@ -52,7 +46,7 @@ class Source(TypedDict):
     name: str
     size: int
     mtime_ns: int
-    sha256: str
+    xxh3: str
 
 
 class FastaFile:
@@ -67,7 +61,6 @@ class FastaFile:
 
     Args:
         path: The file.
-        uppercase: Whether lower-case letters are read as upper case.
 
     Attributes:
         position: Bytes of the file, as it is on disk, that this pass has read.
@@ -79,8 +72,8 @@ class FastaFile:
             FASTA, is cut, damaged, not UTF-8, or was changed meanwhile.
     """
 
-    def __init__(self, path: Path | str, *, uppercase: bool = False) -> None:
-        self.path, self.uppercase = Path(path), uppercase
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
         if not self.path.exists():
             raise FileNotFoundError(f"{path}: there is no such file; correct the path")
         if self.path.is_dir():
@@ -131,7 +124,7 @@ class FastaFile:
             name=self.path.name,
             size=after.st_size,
             mtime_ns=after.st_mtime_ns,
-            sha256=blocks.sha256,
+            xxh3=blocks.digest,
         )
 
     def is_(self, source: Source) -> bool:
@@ -141,8 +134,10 @@ class FastaFile:
             return False
         if stat.st_mtime_ns == source["mtime_ns"]:
             return True
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == source["sha256"]
+        blocks = Blocks(self.path)
+        for _ in blocks.chunks():
+            pass
+        return blocks.digest == source["xxh3"]
 
     def _without_blank_lines(self, block: Block) -> Block:
         """The first block, which has to start with a record."""
@@ -166,24 +161,37 @@ class FastaFile:
         file.write(text)
         file.truncate()
         file.flush()
-        reader = pyfastx.Fastx(name, format="fasta", uppercase=self.uppercase, comment=True)
+        reader = pyfastx.Fastx(name, format="fasta", comment=True)
         try:
             records: list[tuple[str, str, str]] = list(reader)
         except UnicodeDecodeError as error:
             raise self._not_text(block) from error
-        for sign, remedy in _MISREAD.items():
-            if sign[-1:] in text and sign in text:  # the first alone is much faster
-                name = block.name_at(block.text.index(sign))
-                raise ValueError(f"{self.path}:{name}: {remedy}")
-        if len(records) != block.num_headers:
-            raise ValueError(
-                f"{self.path}:{block.name_at(len(block.text))}: is not among the {len(records):,} "
-                f"records that pyfastx reads of {block.num_headers:,} here; if it is empty, remove "
-                "it"
-            )
+        self._check_parse(block, len(records))
         if records and records[0][2] is None:  # what pyfastx says before the first description
             records = [(name, sequence, about or "") for name, sequence, about in records]
         return records
+
+    def _check_parse(self, block: Block, num_records: int) -> None:
+        """Refuse what pyfastx takes for the end of a sequence, without an error."""
+        if b"\0" in block.text:
+            raise ValueError(
+                f"{self.path}:{block.name_at(block.text.index(0))}: has a NUL byte; is this a text "
+                "file? If so, remove it with: tr -d '\\000'"
+            )
+        counts = np.bincount(block.line_starts(), minlength=256)
+        for sign in "+@":
+            if counts[ord(sign)]:
+                name = block.name_at(block.text.index(f"\n{sign}".encode()))
+                raise ValueError(
+                    f"{self.path}:{name}: has a line that starts with {sign!r}, where FASTQ goes "
+                    "on; remove that letter"
+                )
+        if num_records != counts[ord(">")]:
+            raise ValueError(
+                f"{self.path}:{block.name_at(len(block.text))}: is not among the {num_records:,} "
+                f"records that pyfastx reads of {counts[ord('>')]:,} here; if it is empty, remove "
+                "it"
+            )
 
     def _not_text(self, block: Block) -> ValueError:
         try:
@@ -209,18 +217,17 @@ def _memory_file() -> Iterator[tuple[IO[bytes], str]]:
             yield cast("IO[bytes]", file), file.name
 
 
-def read_fasta(path: Path | str, *, uppercase: bool = False) -> Iterator[Record]:
+def read_fasta(path: Path | str) -> Iterator[Record]:
     """Stream the records of a FASTA file, plain or gzip.
 
     Args:
         path: The file.
-        uppercase: Whether lower-case letters are read as upper case.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: See :class:`FastaFile`. Cut or damaged files are noticed where the damage is.
     """
-    return iter(FastaFile(path, uppercase=uppercase))
+    return iter(FastaFile(path))
 
 
 def write_fasta(path: Path | str, records: Iterable[Record]) -> int:

@@ -215,7 +215,7 @@ def build_store(
         ValueError: If a file is damaged, a sequence cannot be encoded, nothing is left, or the
             folder holds something else.
     """
-    path, files = Path(path), [FastaFile(name, uppercase=True) for name in fasta]
+    path, files = Path(path), [FastaFile(name) for name in fasta]
     if not files:
         raise ValueError(f"{path}: no FASTA files are given; name at least one")
     filters = filters or Filters()

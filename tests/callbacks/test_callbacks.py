@@ -1,0 +1,107 @@
+import csv
+import logging
+import os
+
+import pytest
+import torch
+import wandb
+from runs import curve, fit, write_fasta
+
+from rnafm.callbacks import LossCurve, OfflineFirstWandbLogger, RunProgress
+from rnafm.callbacks.pictures import _smooth
+from rnafm.callbacks.progress import _duration
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return fit(
+        folder,
+        write_fasta(folder / "x.fa"),
+        "--trainer.max_steps=10",
+        "--trainer.log_every_n_steps=5",
+    )
+
+
+def test_throughput_counts_real_tokens(run):
+    tokens = curve(run, "train/tokens")
+    rates = curve(run, "train/tokens_per_second")
+    waits = curve(run, "train/data_wait")
+    assert list(tokens) == list(rates) == [4, 9]
+    first, second = tokens.values()
+    # Ten packs of up to 1,500 tokens, filled but for less than one sequence.
+    assert 5 * 1438 < first <= 5 * 1500 and 5 * 1438 < second - first <= 5 * 1500
+    assert all(rate > 0 for rate in rates.values())
+    assert all(0 <= wait <= 1 for wait in waits.values())
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["callbacks"]["Throughput"]["total_tokens"] == second
+
+
+def test_all_that_is_promised_is_logged(run):
+    with (run / "metrics.csv").open() as file:
+        names = set(next(csv.reader(file)))
+    assert {
+        "train/loss",
+        "train/grad_norm",
+        "val/loss",
+        "val/perplexity",
+        "val/accuracy",
+        "val/baseline_accuracy",
+        "val/baseline_loss",
+        "lr-AdamW/pg1",
+    } <= names
+
+
+def test_the_loss_curve_is_drawn_and_goes_on(run, tmp_path):
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"][
+        "LossCurve"
+    ]
+    assert [step for step, _ in state["val"]] == [5, 10]
+    assert [step for step, _ in state["train"]] == [5, 10]
+    continued = LossCurve()
+    continued.load_state_dict(state)
+    assert continued.state_dict() == state
+    continued.draw(tmp_path / "a" / "loss.png")
+    assert list((tmp_path / "a").iterdir()) == [tmp_path / "a" / "loss.png"]
+
+
+def test_smoothing_is_a_moving_mean():
+    points = [(step, float(step % 2)) for step in range(100)]
+    assert all(abs(loss - 0.5) < 0.11 for _, loss in _smooth(points))
+    assert _smooth(points[:5]) == points[:5]
+
+
+def test_a_log_gets_lines_with_rate_and_time_left(tmp_path, capsys):
+    fit(tmp_path, write_fasta(tmp_path / "x.fa"), "--trainer.max_steps=10")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert lines[0].startswith("step 5/10  0:0")
+    assert "left" in lines[0] and "tokens/s" in lines[0] and "val/loss" in lines[0]
+    assert lines[-1].startswith("step 10/10  0:00 left")
+
+
+def test_the_bar_can_be_switched_off(tmp_path, capsys):
+    options = ("--trainer.max_steps=5", "--trainer.enable_progress_bar=false")
+    fit(tmp_path, write_fasta(tmp_path / "x.fa"), *options)
+    assert "step 5/5" not in capsys.readouterr().err
+
+
+def test_durations():
+    assert [_duration(s) for s in (5, 65, 3700)] == ["0:05", "1:05", "1:01:40"]
+    assert RunProgress(log_seconds=1.0).log_seconds == 1.0
+
+
+def test_without_a_key_wandb_is_offline_and_says_how_to_upload(tmp_path, monkeypatch, caplog):
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    with caplog.at_level(logging.INFO):
+        logger = OfflineFirstWandbLogger(save_dir=str(tmp_path), project="rnafm")
+    assert "wandb sync" in caplog.text
+    logger.log_metrics({"val/loss": 1.25}, step=3)
+    logger.finalize("success")
+    wandb.finish()
+    (file,) = tmp_path.rglob("run-*.wandb")
+    assert b"val/loss" in file.read_bytes()
