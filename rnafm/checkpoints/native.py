@@ -86,7 +86,7 @@ def read_lightning(content: dict[str, Any], path: Path, options: LoadOptions) ->
         {key.partition(".")[0] for key in state} - {key.partition(".")[0] for key in kept}
     )
     notes = [f"other parts of the task were left out: {', '.join(left)}"] if left else []
-    return Checkpoint(encoder, head, notes, tuple(values.get("trained_ids", ())))
+    return Checkpoint(encoder, head, notes, tuple(content.get("trained_ids", ())))
 
 
 def _config(values: dict[str, Any], path: Path, options: LoadOptions) -> EncoderConfig:

@@ -61,11 +61,13 @@ class Task(pl.LightningModule):
             words = Vocabulary.named(words) if isinstance(words, str) else words
             self.encoder = Encoder(encoder, words)
             self.source = None
+            self.trained_ids = tuple(range(len(words)))
         else:
             from rnafm.checkpoints import load_checkpoint
 
             self.source = load_checkpoint(checkpoint)
             self.encoder = self.source.encoder
+            self.trained_ids = self.source.trained_ids
             logger.info("Encoder and vocabulary come from %s.", checkpoint)
         self.save_hyperparameters(ignore=["checkpoint", "optimizer", "schedule"])
         # Plain values, so that a checkpoint loads with weights_only=True and needs no other file.
@@ -96,12 +98,17 @@ class Task(pl.LightningModule):
         """Make dropout a function of the step, so that a resumed run drops what it would have."""
         torch.manual_seed(fold(self._run_seed, self.global_step, batch_idx, self.global_rank))
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep which tokens have trained weights: conversions make up the others."""
+        checkpoint["trained_ids"] = list(self.trained_ids)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a run that ended inside an epoch go on there.
 
         Where ``max_steps`` ends an epoch early, Lightning takes it as complete and would begin the
         next one. The loader's own state says how much of it is left.
         """
+        self.trained_ids = tuple(checkpoint.get("trained_ids", self.trained_ids))
         loop = checkpoint.get("loops", {}).get("fit_loop", {})
         loaders = loop.get("state_dict", {}).get("combined_loader", [])
         if any(loader.get("batches", 0) < loader.get("length", 0) for loader in loaders):

@@ -55,7 +55,7 @@ def _fill(source: Checkpoint, sequence: str, top: int, *, all_tokens: bool) -> d
     vocabulary, encoder = source.vocabulary, source.encoder.eval()
     tokens = torch.from_numpy(vocabulary.encode(sequence, name=repr(sequence))).long()
     hidden = (tokens == vocabulary.mask_id).nonzero().flatten()
-    with torch.inference_mode():
+    with torch.no_grad():
         bounds = torch.tensor([0, len(tokens)], dtype=torch.int32)
         embeddings = encoder(tokens, bounds, len(tokens))
         assert source.head is not None  # noqa: S101  # checked by the caller
