@@ -17,7 +17,6 @@ def whole(tmp_path_factory):
     return fit(folder, write_fasta(folder / "x.fa"), *OPTIONS)
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # a continued run has its own folder
 @pytest.mark.parametrize("stop", [3, 10, 13, 23])
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, whole, stop):
     # Dropout is on, long sequences are cropped, and the stops lie inside and at the end of epochs.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,8 +81,6 @@ class StoreWriter:
         self.num_tokens = self.num_ambiguous = self.checksum = 0
         self.num_names = 0
         self._judge = Judge(filters, vocabulary)
-        self._disk = ThreadPoolExecutor(1, "write tokens")
-        self._written: Future[None] = self._disk.submit(lambda: None)
         self._columns = HeaderColumns(columns)
         self._codes: dict[str, _Array] = {}
         self._files = {
@@ -135,10 +132,10 @@ class StoreWriter:
             codes = {name: values[kept] for name, values in codes.items()}
         self._write_codes(codes, before)
         self._write_names(names)
-        self._written.result()
-        self._written = self._disk.submit(self._write_tokens, tokens)
+        self._files["tokens"].write(tokens.data)
         self._arrays["offsets"].append(self.num_tokens + np.cumsum(lengths))
         self._arrays["hashes"].append(hashes)
+        self.checksum = zlib.crc32(tokens.data, self.checksum)
         self.num_tokens += len(tokens)
         self.num_ambiguous += int(ambiguous.sum())
         return num_tokens * self.vocabulary.letters_per_token
@@ -149,7 +146,6 @@ class StoreWriter:
         Returns:
             What the store is made of, for ``store.json``.
         """
-        self._written.result()
         for array in (*self._arrays.values(), *self._codes.values()):
             array.finish()
         for file in self._files.values():
@@ -167,16 +163,10 @@ class StoreWriter:
 
     def close(self) -> None:
         """Close all files, complete or not."""
-        self._disk.shutdown()
         arrays = (*self._arrays.values(), *self._codes.values())
         for file in (*self._files.values(), *(array.file for array in arrays)):
             with contextlib.suppress(OSError):  # what could not be written fails again
                 file.close()
-
-    def _write_tokens(self, tokens: NDArray[np.uint8]) -> None:
-        """Append tokens, in a thread."""
-        self._files["tokens"].write(tokens.data)
-        self.checksum = zlib.crc32(tokens.data, self.checksum)
 
     def _write_names(self, names: Sequence[str]) -> None:
         """Append names."""
