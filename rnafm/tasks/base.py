@@ -151,7 +151,7 @@ class Task(pl.LightningModule):
             return
         if gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(
-                f"gradient_clip_algorithm {str(gradient_clip_algorithm)!r} is not supported; use norm"
+                f"gradient_clip_algorithm {gradient_clip_algorithm} is not supported; use norm"
             )
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
         self.log("train/grad_norm", norm)
