@@ -44,7 +44,8 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(f"rnafm: there is no command {words[0]!r} (there are: {known})")
 
 
-def _tool(name: str) -> Callable[..., Any]:
+def find_tool(name: str) -> Callable[..., Any]:
+    """The function behind a tool's name."""
     module = name.replace("-", "_")
     return getattr(importlib.import_module(f"rnafm.tools.{module}"), module)  # type: ignore[no-any-return]
 
@@ -58,7 +59,7 @@ def _overview() -> str:
         *(f"  {name:<10} {text}" for name, text in VERBS.items()),
         "",
         "Tools:",
-        *(f"  {name:<10} {(_tool(name).__doc__ or '').splitlines()[0]}" for name in TOOLS),
+        *(f"  {name:<10} {(find_tool(name).__doc__ or '').splitlines()[0]}" for name in TOOLS),
         "",
         "  --version  Show the version.",
     ]
@@ -70,7 +71,7 @@ def _run_tool(name: str, words: list[str]) -> None:
     from docstring_parser import parse
     from jsonargparse import ArgumentParser
 
-    function = _tool(name)
+    function = find_tool(name)
     text = parse(function.__doc__ or "")
     about = "\n\n".join(filter(None, [text.short_description, text.long_description]))
     parser = ArgumentParser(prog=f"rnafm {name}", description=about)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -34,6 +34,11 @@ class Schedule(LRScheduler):
         Args:
             step: Number of the optimizer step, from 0.
         """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands. Its shape is not part of it: that is for the configuration."""
+        names = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
+        return {name: getattr(self, name) for name in names}
 
     def get_lr(self) -> list[float | Tensor]:
         """Learning rate of each parameter group for the coming step."""

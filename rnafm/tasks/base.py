@@ -49,7 +49,7 @@ class Task(pl.LightningModule):
         encoder: EncoderConfig = EncoderConfig(),
         vocabulary: str | dict[str, Any] = "rna",
         checkpoint: Path | None = None,
-        optimizer: OptimizerCallable = AdamW,
+        optimizer: OptimizerCallable = lambda groups: AdamW(groups, lr=1e-4, weight_decay=0.01),
         schedule: ScheduleCallable = InverseSqrt,
     ) -> None:
         super().__init__()

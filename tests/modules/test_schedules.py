@@ -61,3 +61,10 @@ def test_impossible_lengths_are_refused():
         WarmupCosine(optimizer, 0)
     with pytest.raises(ValueError, match=r"final \(10\) is a share"):
         WarmupCosine(optimizer, 10, final=10)
+
+
+def test_a_prolonged_run_follows_its_own_configuration():
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=2.0)
+    short, long = (WarmupCosine(optimizer, total) for total in (100, 1000))
+    long.load_state_dict(short.state_dict())
+    assert long.factor(100) > short.factor(100) == pytest.approx(0.1)

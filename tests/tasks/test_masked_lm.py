@@ -102,3 +102,18 @@ def test_weights_come_from_a_checkpoint(tmp_path):
     # An encoder alone gets a new head.
     save_checkpoint(Checkpoint(first.encoder, None), tmp_path / "y.safetensors")
     assert isinstance(make(checkpoint=tmp_path / "y.safetensors").head, MaskedLMHead)
+
+
+def test_the_defaults_are_the_published_recipe():
+    task = MaskedLM(encoder=TINY)
+    task.trainer = type("Trainer", (), {"max_steps": -1, "max_epochs": -1, "datamodule": None})()
+    configured = task.configure_optimizers()
+    (group, _) = configured["optimizer"].param_groups
+    assert isinstance(configured["optimizer"], AdamW)
+    assert (group["initial_lr"], group["weight_decay"]) == (1e-4, 0.01)
+    schedule = configured["lr_scheduler"]
+    assert schedule["interval"] == "step"
+    assert schedule["scheduler"].factor(9_999) == 1
+    assert schedule["scheduler"].factor(39_999) == 0.5
+    assert task.masking == Masking(fraction=0.15, mask=0.8, random=0.1, span=1)
+    assert MaskedLM().encoder.config.embed_dim == 640
