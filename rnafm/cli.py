@@ -37,11 +37,24 @@ def main(args: Sequence[str] | None = None) -> None:
     elif words[0] in VERBS:
         from rnafm.training import run
 
-        # Words are passed on only if they are not those of the process: Lightning warns otherwise.
-        run(None if args is None else words)
+        try:
+            # Words are passed on only if they are not those of the process: Lightning warns.
+            run(None if args is None else words)
+        except (ValueError, OSError) as error:
+            if not _is_message(error):
+                raise
+            sys.exit(f"rnafm {words[0]}: {error}")
     else:
         known = ", ".join([*VERBS, *TOOLS])
         sys.exit(f"rnafm: there is no command {words[0]!r} (there are: {known})")
+
+
+def _is_message(error: BaseException) -> bool:
+    """Whether this package raised it, so that the message says all; else the traceback is shown."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("rnafm.")
 
 
 def find_tool(name: str) -> Callable[..., Any]:

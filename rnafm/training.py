@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -14,7 +15,7 @@ from lightning.pytorch.cli import LightningCLI
 
 import rnafm.data.rnacentral  # noqa: F401  # so that its classes can be named without a path
 from rnafm import __version__
-from rnafm.callbacks import LossCurve, RunProgress, Throughput
+from rnafm.callbacks import LossCurve, RunProgress, SaveLast, Throughput
 from rnafm.data.datamodule import RNADataModule
 from rnafm.tasks import Task
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import Trainer
 
+
+logger = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).parent
 
@@ -41,7 +44,7 @@ class TrainingCLI(LightningCLI):
         """Add rnafm's own callbacks to those of the configuration."""
         config = self.config_init[self.subcommand].trainer
         callbacks = list(config.callbacks or [])
-        for kind in (RunProgress, Throughput, LossCurve):
+        for kind in (RunProgress, Throughput, LossCurve, SaveLast):
             base = ProgressBar if kind is RunProgress else kind
             unwanted = kind is RunProgress and config.enable_progress_bar is False
             if not unwanted and not any(isinstance(each, base) for each in callbacks):
@@ -49,7 +52,25 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def _parse_ckpt_path(self) -> None:
-        """Keep the configuration as given; Lightning would let the checkpoint's replace it."""
+        """Keep the configuration as given; Lightning would let the checkpoint's replace it.
+
+        ``--ckpt_path last`` is the newest ``last.ckpt`` of all runs of this name: Lightning would
+        look into the folder of the new run, find nothing and start again from the beginning.
+        """
+        config = self.config[self.subcommand]
+        if config.get("ckpt_path") != "last":
+            return
+        options = (config.trainer.logger or {}).get("init_args", {})
+        folder = Path(
+            options.get("save_dir", "."), options.get("name") or options.get("project") or ""
+        )
+        found = list(folder.rglob("last.ckpt"))
+        if not found:
+            sys.exit(
+                f"rnafm: --ckpt_path last: there is no last.ckpt under {folder}; give its path"
+            )
+        config.ckpt_path = str(max(found, key=lambda path: path.stat().st_mtime_ns))
+        logger.info("Continuing %s", config.ckpt_path)
 
 
 def run(args: Sequence[str] | None = None) -> TrainingCLI:
@@ -61,6 +82,7 @@ def run(args: Sequence[str] | None = None) -> TrainingCLI:
     words = [_shipped(word) for word in (sys.argv[1:] if args is None else args)]
     if args is None:  # Lightning warns if it gets words while the process has others
         sys.argv[1:] = words
+    _show_messages()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     # Lightning's own use of torch: nothing that a user could change.
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
@@ -75,6 +97,15 @@ def run(args: Sequence[str] | None = None) -> TrainingCLI:
         parser_kwargs={"prog": "rnafm", "version": __version__},
         args=None if args is None else words,
     )
+
+
+def _show_messages() -> None:
+    """Print what the package has to say, once and not on every device."""
+    package = logging.getLogger("rnafm")
+    first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    package.setLevel(logging.INFO if first else logging.ERROR)
+    if not package.handlers:
+        package.addHandler(logging.StreamHandler())
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

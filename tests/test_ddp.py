@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from runs import curve, fit, fit_outside, weights, write_fasta
+from runs import ROOT, curve, fit, fit_outside, weights, write_fasta
 
 
 @pytest.mark.parametrize("world_size", [2])
@@ -23,8 +23,11 @@ def test_two_processes_are_one_with_twice_the_batches(tmp_path, world_size):
     many = fit_outside(
         tmp_path / "many",
         fasta,
+        f"--config={ROOT / 'configs' / 'trainer' / 'ddp.yaml'}",
+        "--trainer.accelerator=cpu",
+        "--trainer.precision=32-true",
+        "--data.tokens_per_batch=1500",
         f"--trainer.devices={world_size}",
-        "--trainer.strategy=ddp",
         *options,
     )
     expected = weights(one)

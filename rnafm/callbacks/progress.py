@@ -37,6 +37,7 @@ class RunProgress(ProgressBar):
         self._progress: Progress | None = None
         self._started = self._spoken = 0.0
         self._first_step = 0
+        self._total: int | None = None
 
     def disable(self) -> None:
         """Called by Lightning on all but the first process."""
@@ -54,6 +55,8 @@ class RunProgress(ProgressBar):
         """Open the bar at the step where the run stands."""
         self._started = self._spoken = time.perf_counter()
         self._first_step = trainer.global_step
+        # Asked here, by all processes: without max_steps, finding out takes all of them.
+        self._total = _num_steps(trainer)
         if self._enabled and sys.stderr.isatty():
             self._progress = Progress(
                 TextColumn("step"),
@@ -65,9 +68,8 @@ class RunProgress(ProgressBar):
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
-            total = self._total(trainer)
             self._task = self._progress.add_task(
-                "step", total=total, completed=trainer.global_step, metrics=""
+                "step", total=self._total, completed=trainer.global_step, metrics=""
             )
             self._progress.start()
 
@@ -90,8 +92,8 @@ class RunProgress(ProgressBar):
             self._say(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the new scores, unless this was the check before training."""
-        if self._enabled and not trainer.sanity_checking:
+        """Show the new scores of a training run."""
+        if self._enabled and trainer.state.fn == "fit" and not trainer.sanity_checking:
             if self._progress:
                 self._progress.update(self._task, metrics=self._metrics(trainer))
             else:
@@ -115,7 +117,7 @@ class RunProgress(ProgressBar):
     def _say(self, trainer: pl.Trainer) -> None:
         """Write a line to the log."""
         self._spoken = time.perf_counter()
-        total = self._total(trainer)
+        total = self._total
         parts = [f"step {trainer.global_step}" + (f"/{total}" if total else "")]
         done = trainer.global_step - self._first_step
         if total and done:
@@ -133,13 +135,13 @@ class RunProgress(ProgressBar):
                 parts.append(f"{name} {value:.4g}")
         return "  ".join(parts)
 
-    @staticmethod
-    def _total(trainer: pl.Trainer) -> int | None:
-        """Optimizer steps of the run, if they are known."""
-        if trainer.max_steps > 0:
-            return trainer.max_steps
-        steps = trainer.estimated_stepping_batches
-        return None if steps == float("inf") else int(steps)
+
+def _num_steps(trainer: pl.Trainer) -> int | None:
+    """Optimizer steps of the run, if they are known."""
+    if trainer.max_steps > 0:
+        return trainer.max_steps
+    steps = trainer.estimated_stepping_batches
+    return None if steps == float("inf") else int(steps)
 
 
 def _duration(seconds: float) -> str:

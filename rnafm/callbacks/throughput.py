@@ -21,7 +21,8 @@ class Throughput(pl.Callback):
 
     def __init__(self) -> None:
         self.total_tokens = 0
-        self._tokens, self._waited = 0, 0.0
+        self._logged_step = self._tokens = 0
+        self._waited = 0.0
         self._start = self._ready = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
@@ -32,8 +33,9 @@ class Throughput(pl.Callback):
         """Count on."""
         self.total_tokens = state_dict["total_tokens"]
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
+        self._logged_step = trainer.global_step
         self._restart()
 
     def on_train_batch_start(
@@ -51,11 +53,15 @@ class Throughput(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Count the batch; log when the trainer does."""
-        self._tokens += batch.tokens.numel() * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        tokens = batch.tokens.numel() * trainer.world_size
+        self._tokens += tokens
+        self.total_tokens += tokens
+        step = trainer.global_step
+        # Batches whose gradients are accumulated share a step: only the last of them counts.
+        if step != self._logged_step and step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._logged_step = step
             if pl_module.device.type == "cuda":
                 torch.cuda.synchronize(pl_module.device)
-            self.total_tokens += self._tokens
             elapsed = time.perf_counter() - self._start
             pl_module.log("train/tokens_per_second", self._tokens / elapsed, prog_bar=True)
             pl_module.log("train/data_wait", self._waited / elapsed)
@@ -65,9 +71,9 @@ class Throughput(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin a new interval: validation is not training."""
-        self.total_tokens += self._tokens
         self._restart()
 
     def _restart(self) -> None:
+        """Begin a new interval."""
         self._tokens, self._waited = 0, 0.0
         self._start = self._ready = time.perf_counter()

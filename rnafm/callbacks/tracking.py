@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
-import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 logger = logging.getLogger(__name__)
@@ -15,11 +15,21 @@ logger = logging.getLogger(__name__)
 class OfflineFirstWandbLogger(WandbLogger):
     """Log to W&B; without an API key, to a folder that ``wandb sync`` uploads later.
 
+    Each run has a folder of its own, ``save_dir/project/version_<n>``, as CSVLogger gives it.
+
     Args:
+        save_dir: Where the runs lie.
+        project: Name of the project.
         **kwargs: See Lightning's ``WandbLogger``.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, save_dir: str = "runs", project: str = "rnafm", **kwargs: Any) -> None:
+        import wandb
+
+        folder = Path(save_dir) / project
+        taken = [path.name.removeprefix("version_") for path in folder.glob("version_*")]
+        number = max([int(name) for name in taken if name.isdigit()], default=-1) + 1
+        folder /= f"version_{number}"
         wanted = kwargs.get("mode") or os.environ.get("WANDB_MODE")
         if not wanted and not kwargs.get("offline") and not wandb.login(prompt=False):
             # As an argument of wandb.init: it wins over whatever wandb has read before.
@@ -27,6 +37,6 @@ class OfflineFirstWandbLogger(WandbLogger):
             logger.warning(
                 "No W&B key: this run is logged offline. To upload it later: wandb login, then "
                 "wandb sync %s/wandb/offline-run-*",
-                kwargs.get("save_dir", "."),
+                folder,
             )
-        super().__init__(**kwargs)
+        super().__init__(save_dir=str(folder), project=project, **kwargs)

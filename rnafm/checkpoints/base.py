@@ -57,13 +57,10 @@ class LoadOptions:
     """What a file cannot say about itself.
 
     Attributes:
-        zero_mask_row: Whether the embedding of ``<mask>`` becomes 0, as the ``fm`` package makes
-            it where its file shares that table with the head.
         layer_norm_eps: Takes the place of what the file says or implies.
         num_heads: For official files without ``args``.
     """
 
-    zero_mask_row: bool = False
     layer_norm_eps: float | None = None
     num_heads: int | None = None
 

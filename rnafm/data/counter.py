@@ -23,12 +23,16 @@ _SECOND = 0x94D049BB133111EB
 _BITS = 64
 
 
-def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Hash every value; a bijection of the 64-bit integers."""
-    values = values + np.uint64(_GOLDEN)
+def finalise(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Mix the bits of every value; a bijection of the 64-bit integers that sends 0 to 0."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(_FIRST)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(_SECOND)
     return values ^ (values >> np.uint64(31))
+
+
+def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hash every value: a step of the generator from the state that the value is."""
+    return finalise(values + np.uint64(_GOLDEN))
 
 
 def fold(*keys: int) -> int:

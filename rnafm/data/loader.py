@@ -150,7 +150,7 @@ class PackLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, position and length of the epoch, the same on every rank."""
-        return {**self.sampler.state(self._batches), "length": len(self)}
+        return self.sampler.state(self._batches)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue behind the last batch that was handed out before the state was taken."""

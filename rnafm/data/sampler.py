@@ -7,6 +7,8 @@ without a list of the permutation, so 40 million sequences cost no memory and a 
 
 from __future__ import annotations
 
+import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,8 +65,10 @@ def _feistel(values: NDArray[np.uint64], bits: int, key: int) -> NDArray[np.uint
 class PackSampler:
     """The packs of one rank, epoch after epoch, as ranges of the epoch's order.
 
-    All ranks get the same number of packs: where the total does not divide, the last packs are cut
-    in two, so that no sequence is dropped or repeated. Rank r takes packs r, r + W, r + 2 W, ...
+    All ranks and all epochs have the same number of packs, because Lightning asks for it only once.
+    Filling packs from front to back takes a few more of them in one order than in another, so the
+    last packs are cut in two until the fixed number is reached: no sequence is dropped or repeated.
+    Rank r takes packs r, r + W, r + 2 W, ...
 
     Args:
         lengths: Tokens of each sequence in a batch, special tokens included; (n,).
@@ -99,72 +103,103 @@ class PackSampler:
         self.lengths, self.tokens_per_batch = lengths, tokens_per_batch
         self.seed, self.reshuffle = seed, reshuffle
         self.rank, self.world_size = rank, world_size
-        self._epoch = self._done = self._first = 0
-        self._starts: NDArray[np.int64] | None = None
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that iterating gives."""
-        return self._epoch
+        self.epoch = self.done = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, or stay where a loaded state left that epoch."""
-        if self.reshuffle and epoch != self._epoch:
-            self._epoch, self._done, self._first, self._starts = epoch, 0, 0, None
+        if self.reshuffle and epoch != self.epoch:
+            self.epoch, self.done = epoch, 0
 
     def state(self, batches: int) -> dict[str, int]:
-        """Where the data stand after this many packs of the epoch on every rank.
+        """Where the data stand, the same on every rank, and what they are.
 
         Args:
             batches: Packs that this rank has handed out in the epoch.
-
-        Returns:
-            The epoch, the packs per rank, and the sequences that all ranks together have consumed:
-            the same on every rank.
         """
-        consumed = self.starts[(batches - self._done) * self.world_size]
-        return {"epoch": self._epoch, "batches": batches, "consumed": int(consumed)}
+        return {"epoch": self.epoch, "batches": batches, "length": len(self), **self._identity}
 
     def load(self, state: dict[str, int]) -> None:
-        """Continue with the sequences that a :meth:`state` has left of its epoch."""
-        self._epoch, self._done, self._first = state["epoch"], state["batches"], state["consumed"]
-        self._starts = None
+        """Continue with the packs that a :meth:`state` has left of its epoch.
 
-    @property
-    def done(self) -> int:
-        """Packs of this epoch that came before a loaded state."""
-        return self._done
+        Raises:
+            ValueError: If the state is of other data, or they are divided otherwise.
+        """
+        for name, value in self._identity.items():
+            if state.get(name) != value:
+                raise ValueError(
+                    f"the checkpoint was made with {name} {state.get(name)}, this run has {value}: "
+                    "it cannot go on at the same place; continue with the same data, devices and "
+                    "tokens_per_batch, or start a new run from the weights with --model.checkpoint"
+                )
+        self.epoch, self.done = state["epoch"], state["batches"]
+
+    def order(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Numbers of the sequences at these places of the epoch's order."""
+        return epoch_order(start, stop, len(self.lengths), seed=self.seed, epoch=self.epoch)
+
+    @cached_property
+    def _identity(self) -> dict[str, int]:
+        """What makes a place in the data mean the same."""
+        return {
+            "sequences": len(self.lengths),
+            "tokens": int(self.lengths.sum()),
+            "seed": self.seed,
+            "tokens_per_batch": self.tokens_per_batch,
+            "world_size": self.world_size,
+        }
+
+    @cached_property
+    def num_packs(self) -> int:
+        """Packs of all ranks in any epoch.
+
+        That of epoch 0 and a margin of six standard deviations: what a pack leaves free is uniform
+        below the next sequence's length, which is drawn in proportion to itself.
+        """
+        packs = len(self._cut(0, self.tokens_per_batch)) - 1
+        lengths = self.lengths.astype(np.float64)
+        mean = lengths.mean()
+        variance = (lengths**3).mean() / (3 * mean) - ((lengths**2).mean() / (2 * mean)) ** 2
+        margin = math.ceil(6 * math.sqrt(packs * max(variance, 0.0)) / self.tokens_per_batch)
+        wanted = packs + margin if self.reshuffle else packs
+        most = len(self.lengths) // self.world_size * self.world_size
+        if most < packs:
+            raise ValueError(
+                f"{len(self.lengths)} sequences cannot be cut into equally many batches for each "
+                f"of {self.world_size} devices; use fewer devices or more sequences"
+            )
+        return min(math.ceil(wanted / self.world_size) * self.world_size, most)
 
     @property
     def starts(self) -> NDArray[np.int64]:
         """Where the packs of all ranks start in the epoch's order, and its end; (P + 1,)."""
-        if self._starts is None:
-            starts = self._plan()
-            self._starts = _even_out(starts, self.world_size)
+        if self._planned != self.epoch:
+            budget = self.tokens_per_batch
+            while len(starts := self._cut(self.epoch, budget)) - 1 > self.num_packs:
+                budget += int(self.lengths.max())  # six standard deviations away
+            self._starts, self._planned = _split(starts, self.num_packs), self.epoch
         return self._starts
 
-    def order(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Numbers of the sequences at these places of the epoch's order."""
-        return epoch_order(start, stop, len(self.lengths), seed=self.seed, epoch=self._epoch)
+    _planned = -1  # the epoch whose packs are at hand
 
     def __len__(self) -> int:
-        """Packs of this rank in the whole epoch, those before a loaded state included."""
-        return self._done + (len(self.starts) - 1) // self.world_size
+        """Packs of this rank in an epoch, those before a loaded state included."""
+        return self.num_packs // self.world_size
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         """The packs that are left, each as (epoch, start, stop) in the epoch's order."""
-        starts, epoch = self.starts, self._epoch
-        for pack in range(self.rank, len(starts) - 1, self.world_size):
+        starts, epoch = self.starts, self.epoch
+        for pack in range(self.done * self.world_size + self.rank, self.num_packs, self.world_size):
             yield epoch, int(starts[pack]), int(starts[pack + 1])
 
-    def _plan(self) -> NDArray[np.int64]:
-        """Cut the order into packs, one window at a time; (P + 1,)."""
-        size, position = len(self.lengths), self._first
-        starts = [np.array([position], np.int64)]
+    def _cut(self, epoch: int, budget: int) -> NDArray[np.int64]:
+        """Fill packs from front to back, one window of the order at a time; (P + 1,)."""
+        size, position = len(self.lengths), 0
+        starts = [np.zeros(1, np.int64)]
         while position < size:
             stop = min(position + _WINDOW, size)
-            ends = np.cumsum(self.lengths[self.order(position, stop)], dtype=np.int64)
-            limits = np.concatenate([[0], ends[:-1]]) + self.tokens_per_batch
+            order = epoch_order(position, stop, size, seed=self.seed, epoch=epoch)
+            ends = np.cumsum(self.lengths[order], dtype=np.int64)
+            limits = np.concatenate([[0], ends[:-1]]) + budget
             following = np.searchsorted(ends, limits, side="right").tolist()
             cuts, place = [], 0
             while (place := following[place]) < len(following):
@@ -190,16 +225,11 @@ def epoch_order(start: int, stop: int, size: int, *, seed: int, epoch: int) -> N
     return permute(positions, size, fold(seed, epoch)).astype(np.int64)
 
 
-def _even_out(starts: NDArray[np.int64], world_size: int) -> NDArray[np.int64]:
-    """Cut packs in two, from the last one on, until every rank gets the same number."""
-    while (missing := -(len(starts) - 1) % world_size) > 0:
+def _split(starts: NDArray[np.int64], num_packs: int) -> NDArray[np.int64]:
+    """Cut packs in two, from the last one on, until there are as many as asked for."""
+    while (missing := num_packs - (len(starts) - 1)) > 0:
         sizes = np.diff(starts)
         splittable = np.flatnonzero(sizes > 1)[-missing:]
-        if not splittable.size:
-            raise ValueError(
-                f"{len(starts) - 1} sequences cannot keep {world_size} devices busy; "
-                "use fewer devices or more sequences"
-            )
         middles = starts[splittable] + sizes[splittable] // 2
         starts = np.sort(np.concatenate([starts, middles]))
     return starts

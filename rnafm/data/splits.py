@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rnafm.data.counter import finalise
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
 
 def split_by_hash(hashes: NDArray[np.uint64], fraction: float, salt: str = "") -> NDArray[np.bool_]:
@@ -33,7 +35,7 @@ def split_by_hash(hashes: NDArray[np.uint64], fraction: float, salt: str = "") -
         ValueError: If one of the two sides would be empty.
     """
     _check(fraction)
-    held_out = _mix(hashes ^ np.uint64(_number(salt))) < _limit(fraction)
+    held_out = finalise(hashes ^ np.uint64(_number(salt))) < _limit(fraction)
     _refuse_empty(held_out, fraction, f"{len(hashes):,} sequences", "sequences")
     return held_out
 
@@ -61,7 +63,7 @@ def split_by_group(
     """
     _check(fraction)
     numbers = np.array([_number(name) for name in categories], np.uint64)
-    chosen = _mix(numbers ^ np.uint64(_number(salt))) < _limit(fraction)
+    chosen = finalise(numbers ^ np.uint64(_number(salt))) < _limit(fraction)
     chosen &= np.array([name != "" for name in categories], np.bool_)
     held_out: NDArray[np.bool_] = chosen[codes]
     num_groups = int(np.count_nonzero(np.bincount(codes, minlength=len(categories))))
@@ -74,16 +76,6 @@ def _number(text: str) -> int:
     if not text:
         return 0
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def _mix(values: ArrayLike) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection that mixes all bits."""
-    mixed = np.array(values, np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed ^= mixed >> np.uint64(shift)
-        mixed *= np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
 
 
 def _limit(fraction: float) -> np.uint64:
@@ -103,10 +95,10 @@ def _refuse_empty(held_out: NDArray[np.bool_], fraction: float, among: str, what
     if num_held_out == 0:
         raise ValueError(
             f"no sequence is held out by a fraction of {fraction} among {among}; raise the "
-            f"fraction, use more {what}, or try another salt"
+            f"fraction or use more {what}"
         )
     if num_held_out == len(held_out):
         raise ValueError(
             f"all sequences are held out by a fraction of {fraction} among {among}; lower the "
-            f"fraction, use more {what}, or try another salt"
+            f"fraction or use more {what}"
         )

@@ -61,7 +61,7 @@ class MaskedLM(Task):
     def on_validation_epoch_end(self) -> None:
         """Log the scores over the whole split, on all devices together."""
         for name, value in self.scores.compute().items():
-            self.log(f"val/{name}", value, prog_bar=name == "loss", sync_dist=True)
+            self.log(f"val/{name}", value, prog_bar=name.endswith("loss"), sync_dist=True)
         self.scores.reset()
 
     def _head(self) -> MaskedLMHead:

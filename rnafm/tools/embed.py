@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003  # the command line reads the signature
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from rnafm.checkpoints import Checkpoint
     from rnafm.data.fasta import Record
 
 TooLong = Literal["error", "crop", "skip"]
@@ -41,23 +43,27 @@ def embed(
     """
     import torch
 
+    from rnafm.checkpoints import load_checkpoint
     from rnafm.data.fasta import FastaFile
     from rnafm.data.progress import ReadingProgress
-    from rnafm.modules import Encoder
     from rnafm.tools.writers import open_writer
 
-    encoder = Encoder.from_checkpoint(checkpoint)
+    source = load_checkpoint(checkpoint)
+    for note in source.notes:
+        print(f"{checkpoint}: {note}", file=sys.stderr)
+    encoder = source.encoder
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder.to(device)
     budget = tokens_per_batch or (65_536 if device == "cuda" else 2048)
     limit = encoder.config.max_length * encoder.vocabulary.letters_per_token
     file = FastaFile(fasta)
-    count = long = 0
+    untrained = _untrained(source)
+    count = long = odd = 0
     with (
         open_writer(out, encoder.config.embed_dim, per_token=pool == "none") as writer,
         ReadingProgress("embedding", file.size) as progress,
     ):
-        for records in _chunks(file, _CHUNK_TOKENS):
+        for records in _chunks(file, max(_CHUNK_TOKENS, budget)):
             fitting, longer = _fit(records, limit, too_long, fasta)
             names = [record.name for record in fitting]
             embeddings = encoder.embed(
@@ -70,6 +76,7 @@ def embed(
             )
             writer.add(names, [part.numpy() for part in embeddings])
             count, long = count + len(fitting), long + longer
+            odd += sum(not untrained.isdisjoint(record.sequence.upper()) for record in fitting)
             letters = sum(len(record.sequence) for record in records)
             progress.update(file.position, len(records), letters)
     what = "embeddings" if pool != "none" else "sequences, an embedding per nucleotide,"
@@ -77,6 +84,15 @@ def embed(
     if long:
         done = "were cut to their beginning" if too_long == "crop" else "were left out"
         print(f"{long:,} sequences longer than {limit:,} nt {done}")
+    if odd:
+        kinds = " ".join(sorted(untrained))
+        print(f"{odd:,} sequences have letters that the model was not trained on ({kinds})")
+
+
+def _untrained(source: Checkpoint) -> set[str]:
+    """Letters whose embeddings are made up, as conversions leave them."""
+    tokens = source.vocabulary.tokens
+    return {t for i, t in enumerate(tokens) if i not in source.trained_ids and len(t) == 1}
 
 
 def _chunks(records: Iterable[Record], size: int) -> Iterator[list[Record]]:

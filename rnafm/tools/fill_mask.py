@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003  # the command line reads the signature
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,11 @@ def fill_mask(
     """
     from rnafm.checkpoints import load_checkpoint
 
+    if top < 1:
+        raise ValueError(f"top ({top}) must be at least 1")
     source = load_checkpoint(checkpoint)
+    for note in source.notes:
+        print(f"{checkpoint}: {note}", file=sys.stderr)
     if source.head is None:
         raise ValueError(
             f"{checkpoint} has no masked-LM head, so it cannot fill masks; "

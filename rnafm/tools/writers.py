@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import shutil
 import zipfile
@@ -33,6 +34,7 @@ class Writer:
 
     def __init__(self, path: Path, dim: int, *, per_token: bool) -> None:
         self.path, self.dim, self.per_token = path, dim, per_token
+        self._file: Any = None
 
     @abstractmethod
     def add(self, names: Sequence[str], embeddings: Arrays) -> None:
@@ -42,12 +44,14 @@ class Writer:
     def close(self) -> None:
         """Complete the file."""
 
+    def abort(self) -> None:
+        """Let go of a file that will not be completed."""
+        with contextlib.suppress(OSError, ValueError):
+            self._file.close()
+
 
 class ParquetWriter(Writer):
-    """Columns ``name``, ``length`` (per token only) and ``embedding``, a list of numbers.
-
-    Per token the list holds the embeddings of all nucleotides, one after the other.
-    """
+    """Columns ``name`` and ``embedding``: a list of D numbers, per token a list of such lists."""
 
     def __init__(self, path: Path, dim: int, *, per_token: bool) -> None:
         super().__init__(path, dim, per_token=per_token)
@@ -96,6 +100,11 @@ class NpzWriter(Writer):
             part = np.ascontiguousarray(part.reshape(-1, self.dim), np.float32)  # noqa: PLW2901
             self._lengths.append(len(part))
             self._file.write(part.tobytes())
+
+    def abort(self) -> None:
+        """See :meth:`Writer.abort`."""
+        super().abort()
+        self._rows.unlink()
 
     def close(self) -> None:
         """See :meth:`Writer.close`."""
@@ -179,8 +188,10 @@ def open_writer(path: Path, dim: int, *, per_token: bool) -> Iterator[Writer]:
         writer = _WRITERS[path.suffix](temporary, dim, per_token=per_token)
         try:
             yield writer
-        finally:
-            writer.close()
+        except BaseException:
+            writer.abort()
+            raise
+        writer.close()
 
 
 def _load(package: str, extra: str) -> Any:

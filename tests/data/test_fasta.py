@@ -220,7 +220,7 @@ class TestDamage:
         body = gzip.compress(as_text(many(5)), mtime=0)[10:]
         size = len(body) + 18
         head = bytes.fromhex("1f8b08040000000000ff060042430200") + (size - 1).to_bytes(2, "little")
-        whole = put(tmp_path / "x.fa.gz", head + body + blocks._BGZF_END)  # noqa: SLF001
+        whole = put(tmp_path / "x.fa.gz", head + body + blocks._BGZF_END)
         assert len(records_of(whole)) == 5
         with pytest.raises(ValueError, match="the gzip data end too early, after 4 records"):
             records_of(put(tmp_path / "y.fa.gz", head + body))

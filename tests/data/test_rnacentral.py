@@ -98,11 +98,11 @@ def test_wrong_settings_are_said(tmp_path):
 def test_data_that_the_encoder_would_misread_are_refused_before_training(tmp_path):
     fasta = write_fasta(tmp_path / "x.fa")
     with pytest.raises(
-        ValueError, match=r"vocabulary 'rna' \(26 tokens\), the data are in 'rna-28' \(28"
+        SystemExit, match=r"vocabulary 'rna' \(26 tokens\), the data are in 'rna-28' \(28"
     ):
         fit(tmp_path, fasta, "--data.vocabulary=rna-28")
     with pytest.raises(
-        ValueError, match=r"data.max_length \(60\) is above the encoder's max_length \(30\)"
+        SystemExit, match=r"data.max_length \(60\) is above the encoder's max_length \(30\)"
     ):
         fit(tmp_path, fasta, "--model.encoder.max_length=30")
 

@@ -507,9 +507,9 @@ def _build_in_process(folder, queue):
 class TestWriting:
     @pytest.mark.parametrize("length", [0, 1, 99_999, 45_000_000])
     def test_headers_keep_their_size(self, tmp_path, length):
-        array = writer._Array(tmp_path / "x.npy", "<i8")  # noqa: SLF001
+        array = writer._Array(tmp_path / "x.npy", "<i8")
         before = array.file.tell()
-        array._length = length  # noqa: SLF001
+        array._length = length
         array.finish()
         assert (tmp_path / "x.npy").stat().st_size == before == 128
 

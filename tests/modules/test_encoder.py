@@ -97,7 +97,7 @@ def test_hidden_states_and_maps_share_the_layers():
     embeddings = ENCODER(tokens, cu_seqlens, longest)
     states = ENCODER.hidden_states(tokens, cu_seqlens, longest)
     assert len(states) == 3 and torch.equal(states[-1], embeddings)
-    *_, (last, _) = ENCODER._layers(tokens, cu_seqlens, longest, with_maps=True)  # noqa: SLF001
+    *_, (last, _) = ENCODER._layers(tokens, cu_seqlens, longest, with_maps=True)
     assert (ENCODER.final_norm(last) - embeddings).abs().max() < 1e-5
     layers = list(ENCODER.attention_maps(tokens, cu_seqlens, longest))
     shapes = [[tuple(each.shape) for each in maps] for maps in layers]

@@ -33,9 +33,9 @@ def fasta(tmp_path):
 def test_embeddings_are_in_order_whatever_the_pieces(
     model, fasta, tmp_path, monkeypatch, chunk, pool
 ):
-    monkeypatch.setattr(tool, "_CHUNK_TOKENS", chunk)
+    monkeypatch.setattr(tool, "_CHUNK_TOKENS", 1)
     encoder, path = model
-    embed(fasta, path, tmp_path / "x.npz", pool=pool)
+    embed(fasta, path, tmp_path / "x.npz", pool=pool, tokens_per_batch=chunk)
     with np.load(tmp_path / "x.npz") as file:
         names, rows = list(file["names"]), file["embeddings"]
         offsets = file.get("offsets")
@@ -117,3 +117,14 @@ def test_an_unknown_letter_names_file_record_and_place(model, tmp_path):
             ]
         )
     embed(tmp_path / "bad.fa", model[1], tmp_path / "x.npz", on_unknown="unk")
+
+
+def test_letters_without_trained_weights_are_counted(tmp_path, capsys):
+    trained = tuple(i for i in range(len(RNA)) if RNA.tokens[i] not in ".X*I")
+    save_checkpoint(Checkpoint(Encoder(TINY, RNA), trained_ids=trained), tmp_path / "x.safetensors")
+    write_fasta(tmp_path / "x.fa", [Record("a", "ACGU"), Record("b", "ACxGU"), Record("c", "A*")])
+    embed(tmp_path / "x.fa", tmp_path / "x.safetensors", tmp_path / "x.npz")
+    assert (
+        "2 sequences have letters that the model was not trained on (* . I X)"
+        in capsys.readouterr().out
+    )
