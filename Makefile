@@ -8,6 +8,7 @@ RUN    := demo/tiny/version_0
 .PHONY: demo test check clean
 
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "rnafm needs Python 3.11 or newer; name one: make demo PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
@@ -18,7 +19,7 @@ demo: $(STAMP)
 	$(BIN)/rnafm fit --config configs/pretrain/tiny.yaml --config configs/trainer/cpu.yaml \
 	  --trainer.logger.init_args.save_dir demo --data.store demo/store
 	$(BIN)/rnafm fill-mask --checkpoint $(RUN)/checkpoints/last.ckpt \
-	  "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGG<mask>CCUGUGUUCGAUCCACAGAAUUCGCACCA"
+	  "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGU<mask>CGAUCCACAGAAUUCGCACCA"
 	@echo
 	@echo "Loss curve:   $(RUN)/loss.png"
 	@echo "Metrics:      $(RUN)/metrics.csv"

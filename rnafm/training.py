@@ -57,10 +57,10 @@ class TrainingCLI(LightningCLI):
         ``--ckpt_path last`` is the newest ``last.ckpt`` of all runs of this name: Lightning would
         look into the folder of the new run, find nothing and start again from the beginning.
         """
-        config = self.config[self.subcommand]
+        config = self.config[self.config.subcommand]
         if config.get("ckpt_path") != "last":
             return
-        options = (config.trainer.logger or {}).get("init_args", {})
+        options = getattr(config.trainer.logger, "init_args", {})
         folder = Path(
             options.get("save_dir", "."), options.get("name") or options.get("project") or ""
         )

@@ -18,8 +18,13 @@ class SaveLast(pl.Callback):
     By itself that writes at validations only: the steps after the last one would be lost.
     """
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, unless the last checkpoint is of this very step."""
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, if this is the end and the last checkpoint is not of this very step.
+
+        Not in ``on_train_end``: from there Lightning takes a complete epoch for a begun one.
+        """
+        if not trainer.fit_loop.done:
+            return
         for each in _keepers(trainer):
             saved = each._last_global_step_saved  # noqa: SLF001  # nothing public says it
             if 0 < saved != trainer.global_step and each.dirpath:  # else it does so by itself

@@ -30,13 +30,13 @@ class OfflineFirstWandbLogger(WandbLogger):
         taken = [path.name.removeprefix("version_") for path in folder.glob("version_*")]
         number = max([int(name) for name in taken if name.isdigit()], default=-1) + 1
         folder /= f"version_{number}"
-        wanted = kwargs.get("mode") or os.environ.get("WANDB_MODE")
-        if not wanted and not kwargs.get("offline") and not wandb.login(prompt=False):
-            # As an argument of wandb.init: it wins over whatever wandb has read before.
-            kwargs["mode"] = "offline"
+        mode = kwargs.pop("mode", None) or os.environ.get("WANDB_MODE")
+        if not mode and not kwargs.get("offline") and not wandb.login(prompt=False):
+            mode = "offline"
             logger.warning(
                 "No W&B key: this run is logged offline. To upload it later: wandb login, then "
                 "wandb sync %s/wandb/offline-run-*",
                 folder,
             )
-        super().__init__(save_dir=str(folder), project=project, **kwargs)
+        # As an argument of wandb.init the mode wins over whatever wandb has read before.
+        super().__init__(save_dir=str(folder), project=project, mode=mode, **kwargs)

@@ -115,6 +115,8 @@ class Task(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make dropout a function of the step, so that a resumed run drops what it would have."""
+        # What metrics are logged under: after a restart Lightning is sometimes one off.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step  # noqa: SLF001
         assert self._run_seed is not None  # noqa: S101  # set at the start
         torch.manual_seed(fold(self._run_seed, self.global_step, batch_idx, self.global_rank))
 
@@ -124,18 +126,29 @@ class Task(pl.LightningModule):
         checkpoint["run_seed"] = self._run_seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a run that ended inside an epoch go on there.
+        """Let a run go on exactly where it was, also inside an epoch and after an error.
 
         Where ``max_steps`` ends an epoch early, Lightning takes it as complete and would begin the
-        next one. The loader's own state says how much of it is left.
+        next one; it begins a complete epoch's successor with the number of batches of the former;
+        and it takes a batch in which an error came up as done. What was really trained is in its
+        own progress and in the state of the loader.
         """
         self.trained_ids = tuple(checkpoint.get("trained_ids", self.trained_ids))
         self._run_seed = checkpoint.get("run_seed")
         loop = checkpoint.get("loops", {}).get("fit_loop", {})
         loaders = loop.get("state_dict", {}).get("combined_loader", [])
-        if any(loader.get("batches", 0) < loader.get("length", 0) for loader in loaders):
-            for progress in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
-                progress["processed"] = progress["completed"] = progress["ready"] - 1
+        loaders = [loader for loader in loaders if "length" in loader]  # those of ours
+        if not loaders:
+            return
+        batches = loop["epoch_loop.batch_progress"]["current"]
+        for loader in loaders:
+            loader["batches"] = min(loader["batches"], batches["processed"])
+        inside = any(loader["batches"] < loader["length"] for loader in loaders)
+        for progress in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
+            progress["processed"] = progress["completed"] = progress["ready"] - inside
+        if not inside:  # the next epoch begins with its first batch
+            batches.update(dict.fromkeys(batches, 0))
+            loop["epoch_loop.batch_progress"]["is_last_batch"] = False
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer over two groups, with and without weight decay, and its schedule."""
