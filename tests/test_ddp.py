@@ -37,3 +37,21 @@ def test_two_processes_are_one_with_twice_the_batches(tmp_path, world_size):
     assert len(first) == len(second) == 4
     assert list(second.values()) == pytest.approx(list(first.values()), abs=1e-5)
     assert second[max(second)] < second[min(second)]
+
+
+@pytest.mark.slow
+def test_two_processes_resume_bit_for_bit(tmp_path):
+    fasta = write_fasta(tmp_path / "x.fa")
+    options = (
+        "--trainer.devices=2",
+        "--trainer.strategy=ddp",
+        "--model.encoder.dropout=0.1",
+        "--trainer.max_steps=11",
+    )
+    whole = fit_outside(tmp_path / "whole", fasta, *options)
+    fit_outside(tmp_path / "parts", fasta, *options, "--trainer.max_steps=4")
+    resumed = fit_outside(tmp_path / "parts", fasta, *options, "--ckpt_path=last")
+    for name, value in weights(resumed).items():
+        assert value.equal(weights(whole)[name]), name
+    losses = curve(whole, "train/loss")
+    assert curve(resumed, "train/loss") == {step: losses[step] for step in range(4, 11)}
