@@ -1,9 +1,12 @@
 """A run that is interrupted and continued is the run that was not."""
 
 import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from runs import curve, fit, weights, write_fasta
 
 from rnafm.data.rnacentral import RNAcentralDataModule
+from rnafm.tasks import MaskedLM
 
 # Dropout is on, and long sequences are cropped.
 OPTIONS = (
@@ -84,8 +87,6 @@ def test_there_has_to_be_something_to_continue(tmp_path):
 
 
 def test_an_error_while_training_loses_nothing(tmp_path, whole, monkeypatch):
-    from rnafm.tasks import MaskedLM
-
     step = MaskedLM.training_step
 
     def fail(self, batch):
@@ -101,3 +102,28 @@ def test_an_error_while_training_loses_nothing(tmp_path, whole, monkeypatch):
     resumed = fit(tmp_path, fasta, *OPTIONS, "--ckpt_path=last", "--trainer.max_steps=12")
     losses = curve(whole, "train/loss")
     assert curve(resumed, "train/loss") == {step: losses[step] for step in range(7, 12)}
+
+
+def test_the_last_checkpoint_is_the_last_though_nothing_improves(tmp_path, monkeypatch):
+    fasta = write_fasta(tmp_path / "x.fa", COUNT)
+    options = (*OPTIONS, "--model.optimizer.init_args.lr=0", "--trainer.max_steps=12")
+
+    def step_of(run):
+        assert [path.name for path in (run / "checkpoints").glob("last*")] == ["last.ckpt"]
+        return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+
+    assert step_of(fit(tmp_path, fasta, *options)) == 12
+
+    # Killed behind the second validation, without a chance to save anything.
+    step = MaskedLM.training_step
+
+    def fail(self, batch):
+        if self.global_step == 11:
+            raise KeyError("killed")
+        return step(self, batch)
+
+    monkeypatch.setattr(MaskedLM, "training_step", fail)
+    monkeypatch.setattr(ModelCheckpoint, "on_exception", lambda *_: None)
+    with pytest.raises(KeyError):
+        fit(tmp_path, fasta, *options)
+    assert step_of(tmp_path / "run" / "version_1") == 10

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 class SaveLast(pl.Callback):
-    """Write ``last.ckpt`` when training ends, where a ModelCheckpoint keeps a last one.
+    """Keep ``last.ckpt`` at the last validation and at the end, where a ModelCheckpoint has one.
 
-    By itself that writes at validations only: the steps after the last one would be lost.
+    By itself that renews it only when validation has improved: a run that is stuck, or that ends
+    between two validations, would lose what it did since.
     """
 
+    def __init__(self) -> None:
+        self._step = -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save. An improvement is saved once more, by the ModelCheckpoint, which comes later."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._save(trainer)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, if this is the end and the last checkpoint is not of this very step.
+        """Save, if this is the end.
 
         Not in ``on_train_end``: from there Lightning takes a complete epoch for a begun one.
         """
-        if not trainer.fit_loop.done:
-            return
-        for each in _keepers(trainer):
-            saved = each._last_global_step_saved  # noqa: SLF001  # nothing public says it
-            if 0 < saved != trainer.global_step and each.dirpath:  # else it does so by itself
-                trainer.save_checkpoint(Path(each.dirpath) / f"{each.CHECKPOINT_NAME_LAST}.ckpt")
+        steps, epochs = trainer.max_steps, trainer.max_epochs or -1
+        if (
+            trainer.should_stop
+            or 0 < steps <= trainer.global_step
+            or 0 < epochs <= trainer.current_epoch + 1
+        ):
+            self._save(trainer)
 
-
-def _keepers(trainer: pl.Trainer) -> Iterator[ModelCheckpoint]:
-    for each in trainer.checkpoint_callbacks:
-        if isinstance(each, ModelCheckpoint) and each.save_last:
-            yield each
+    def _save(self, trainer: pl.Trainer) -> None:
+        for each in trainer.checkpoint_callbacks:
+            # Before its first own file a ModelCheckpoint would take ours for somebody else's.
+            if isinstance(each, ModelCheckpoint) and each.save_last and each.last_model_path:
+                saved = max(self._step, each._last_global_step_saved)  # noqa: SLF001
+                if saved != trainer.global_step:
+                    trainer.save_checkpoint(each.last_model_path, weights_only=False)
+        self._step = trainer.global_step
