@@ -31,7 +31,7 @@ _PACKAGE = Path(__file__).parent
 
 
 class TrainingCLI(LightningCLI):
-    """Lightning's own, with two of its traps closed."""
+    """Lightning's own, with its traps closed and rnafm's callbacks added."""
 
     def before_instantiate_classes(self) -> None:
         """Save the configuration as ``fit.yaml``, ``test.yaml``: no verb replaces another's."""
@@ -104,8 +104,7 @@ def _show_messages() -> None:
     package = logging.getLogger("rnafm")
     first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
     package.setLevel(logging.INFO if first else logging.ERROR)
-    if not package.handlers:
-        package.addHandler(logging.StreamHandler())
+    package.handlers = [logging.StreamHandler()]  # one, on what standard error is now
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

@@ -79,6 +79,16 @@ class RNAcentralDataModule(RNADataModule):
         if self.store is not None:
             return
         self.store = SequenceStore.open(self.path)
+        counts = dict(self.store.info["counts"])
+        read, kept = counts.pop("read"), counts.pop("kept")
+        left_out = ", ".join(f"{number:,} {rule}" for rule, number in counts.items() if number)
+        logger.info(
+            "%s: %s of %s sequences; left out: %s",
+            self.path,
+            f"{kept:,}",
+            f"{read:,}",
+            left_out or "none",
+        )
         if self.split_by == "sequence":
             held_out = split_by_hash(self.store.hashes, self.val_fraction)
         else:

@@ -31,6 +31,16 @@ def test_every_sequence_is_in_one_split(tmp_path, caplog):
     assert caplog.text.count("longer than 1022 are cropped to a random window") == 2
 
 
+def test_what_is_left_out_and_cropped_is_said(tmp_path, capsys):
+    fasta = tmp_path / "x.fa"
+    write_fasta(fasta, count=300)
+    fasta.write_text(fasta.read_text() + ">again\nACGUACGUACGU\n>twice\nacgtacgtacgt\n>nothing\n")
+    fit(tmp_path, fasta, "--trainer.max_steps=1", "--data.max_length=30")
+    text = capsys.readouterr().err
+    assert "301 of 303 sequences; left out: 1 empty, 1 duplicate" in text
+    assert text.count("longer than 30 are cropped to a random window") == 2
+
+
 def test_whole_families_are_held_out(tmp_path):
     data = module(SAMPLE, store=tmp_path / "store", val_fraction=0.3, split_by="family")
     codes, families = data.store.column("family")
