@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +57,7 @@ def fold_tensor(key: int, values: Tensor) -> Tensor:
 
 def uniform(values: Tensor) -> Tensor:
     """Hashes as float32 numbers in [0, 1), from their upper 24 bits."""
-    return _shift(values, _BITS - 24).to(torch.float32) / 2**24
+    return _shift(values, _BITS - 24).float() / 2**24
 
 
 def _shift(values: Tensor, places: int) -> Tensor:

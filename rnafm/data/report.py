@@ -10,6 +10,7 @@ import numpy as np
 from rnafm.data.fasta import FastaFile
 from rnafm.data.filters import sequence_digests
 from rnafm.data.progress import ReadingProgress
+from rnafm.data.sampler import PackSampler
 from rnafm.data.seen import Seen
 from rnafm.files import atomic
 
@@ -113,30 +114,20 @@ class DataReport:
         return counts
 
 
-def packing(lengths: NDArray[np.integer], tokens_per_batch: int, seed: int = 0) -> float:
-    """Share of a token budget that batches fill.
+def packing(lengths: NDArray[np.integer], tokens_per_batch: int) -> float:
+    """Share of a token budget that the batches of an epoch fill, on one device.
 
-    Sequences come in random order, clipped to 1022 and with two special tokens; a batch takes
-    them until the next does not fit (next fit). The last batch, which the end of the data cuts
-    short, does not count unless it is the only one. More than a million sequences are sampled.
+    Sequences are clipped to 1022 and have two special tokens. More than a million are sampled.
 
     Args:
         lengths: Length of each sequence, (B,).
         tokens_per_batch: The budget, at least 1024.
-        seed: Chooses the order.
     """
-    rng = np.random.default_rng(seed)
     if len(lengths) > _SAMPLE:
-        lengths = lengths[rng.integers(len(lengths), size=_SAMPLE)]
-    tokens = np.minimum(rng.permutation(lengths).astype(np.int64), MAX_LENGTH) + 2
-    ends = np.concatenate([[0], np.cumsum(tokens)])
-    following = np.searchsorted(ends, ends + tokens_per_batch, side="right") - 1
-    starts, place, jumps = [0], 0, following.tolist()
-    while (place := jumps[place]) < len(tokens):
-        starts.append(place)
-    num_full = max(len(starts) - 1, 1)
-    used = ends[starts[-1]] if len(starts) > 1 else ends[-1]
-    return float(used / (num_full * tokens_per_batch))
+        lengths = np.random.default_rng(0).choice(lengths, _SAMPLE)
+    tokens = np.minimum(lengths, MAX_LENGTH).astype(np.int64) + 2
+    num_packs = PackSampler(tokens, tokens_per_batch).num_packs
+    return float(tokens.sum() / (num_packs * tokens_per_batch))
 
 
 def report_of_fasta(paths: Sequence[Path | str], *, progress: bool = True) -> DataReport:
