@@ -15,10 +15,19 @@ if TYPE_CHECKING:
 VERBS = {
     "fit": "Train a task: pretraining or fine-tuning.",
     "validate": "Score a checkpoint on the validation split.",
-    "test": "Score a checkpoint on the test split.",
-    "predict": "Predict with a trained task.",
+    "test": "Score a checkpoint on the test split: a report beside simple baselines.",
 }
-TOOLS = ("prepare", "inspect", "convert", "fill-mask", "embed")
+TOOLS = (
+    "prepare",
+    "inspect",
+    "convert",
+    "fill-mask",
+    "embed",
+    "predict",
+    "fold",
+    "crossval",
+    "compare",
+)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -80,7 +89,10 @@ def _overview() -> str:
 
 
 def _run_tool(name: str, words: list[str]) -> None:
-    """Turn a tool's signature into options; a list without a default becomes bare words."""
+    """Turn a tool's signature into options.
+
+    A list without a default becomes bare words; ``*words`` takes what follows ``--``.
+    """
     from docstring_parser import parse
     from jsonargparse import ArgumentParser
 
@@ -90,9 +102,13 @@ def _run_tool(name: str, words: list[str]) -> None:
     parser = ArgumentParser(prog=f"rnafm {name}", description=about)
     # Resolved here: jsonargparse would import what stands under TYPE_CHECKING, torch included.
     hints = function.__annotations__ = get_type_hints(function)
+    parameters = inspect.signature(function).parameters
+    rest: list[str] = []
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters.values()) and "--" in words:
+        words, rest = words[: words.index("--")], words[words.index("--") + 1 :]
     bare = [
         name
-        for name, parameter in inspect.signature(function).parameters.items()
+        for name, parameter in parameters.items()
         if get_origin(hints[name]) is list and parameter.default is parameter.empty
     ]
     for word in bare:
@@ -102,7 +118,7 @@ def _run_tool(name: str, words: list[str]) -> None:
     parser.add_function_arguments(function, skip=set(bare))
     options = vars(parser.instantiate_classes(parser.parse_args(_plain(words, hints))))
     try:
-        function(**options)
+        function(*rest, **options)
     except (ValueError, OSError) as error:  # what a user can put right needs no traceback
         sys.exit(f"rnafm {name}: {error}")
 

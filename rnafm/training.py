@@ -1,4 +1,4 @@
-"""Lightning's command line for rnafm's tasks and data: fit, validate, test, predict."""
+"""Lightning's command line for rnafm's tasks and data: fit, validate, test."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import torch
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
-import rnafm.data.rnacentral  # noqa: F401  # so that its classes can be named without a path
+import rnafm.data.labelled  # so that these classes can be named without a path
+import rnafm.data.rnacentral
+import rnafm.data.structures  # noqa: F401
 from rnafm import __version__
-from rnafm.callbacks import LossCurve, RunProgress, SaveLast, Throughput
+from rnafm.callbacks import LossCurve, RunProgress, SaveLast, TestReport, Throughput
 from rnafm.data.datamodule import RNADataModule
 from rnafm.tasks import Task
 
@@ -39,12 +41,19 @@ class TrainingCLI(LightningCLI):
             "config_filename": f"{self.subcommand}.yaml",
             "overwrite": True,
         }
+        config = self.config[self.subcommand]
+        run = _run_of(config.get("ckpt_path"))
+        if self.subcommand == "test" and run is not None and _writes_files(config.trainer.logger):
+            # Beside what it is a test of, rather than in a folder of its own.
+            config.trainer.logger.init_args.save_dir = str(run.parent)
+            config.trainer.logger.init_args.name = run.name
+            config.trainer.logger.init_args.version = "test"
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add rnafm's own callbacks to those of the configuration."""
         config = self.config_init[self.subcommand].trainer
         callbacks = list(config.callbacks or [])
-        for kind in (RunProgress, Throughput, LossCurve, SaveLast):
+        for kind in (RunProgress, Throughput, LossCurve, SaveLast, TestReport):
             base = ProgressBar if kind is RunProgress else kind
             unwanted = kind is RunProgress and config.enable_progress_bar is False
             if not unwanted and not any(isinstance(each, base) for each in callbacks):
@@ -56,21 +65,34 @@ class TrainingCLI(LightningCLI):
 
         ``--ckpt_path last`` is the newest ``last.ckpt`` of all runs of this name: Lightning would
         look into the folder of the new run, find nothing and start again from the beginning.
+        ``best`` is the newest ``best.ckpt``.
         """
         config = self.config[self.config.subcommand]
-        if config.get("ckpt_path") != "last":
+        name = config.get("ckpt_path")
+        if name not in ("last", "best"):
             return
         options = getattr(config.trainer.logger, "init_args", {})
         folder = Path(
             options.get("save_dir", "."), options.get("name") or options.get("project") or ""
         )
-        found = list(folder.rglob("last.ckpt"))
+        found = list(folder.rglob(f"{name}.ckpt"))
         if not found:
             sys.exit(
-                f"rnafm: --ckpt_path last: there is no last.ckpt under {folder}; give its path"
+                f"rnafm: --ckpt_path {name}: there is no {name}.ckpt under {folder}; give its path"
             )
         config.ckpt_path = str(max(found, key=lambda path: path.stat().st_mtime_ns))
-        logger.info("Continuing %s", config.ckpt_path)
+        does = "Continuing" if self.config.subcommand == "fit" else "Using"
+        logger.info("%s %s", does, config.ckpt_path)
+
+
+def _run_of(ckpt_path: str | None) -> Path | None:
+    """The folder of the run that a checkpoint is of."""
+    folder = None if ckpt_path is None else Path(ckpt_path).parent
+    return folder.parent if folder is not None and folder.name == "checkpoints" else None
+
+
+def _writes_files(logger: Any) -> bool:
+    return str(getattr(logger, "class_path", "")).endswith("CSVLogger")
 
 
 def run(args: Sequence[str] | None = None) -> TrainingCLI:

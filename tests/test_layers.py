@@ -10,13 +10,19 @@ PACKAGE = Path(__file__).parents[1] / "rnafm"
 ALLOWED = {
     "modules": ("rnafm.modules",),
     "data": ("rnafm.data", "rnafm.files"),
-    "tasks": ("rnafm.tasks.base", "rnafm.tasks.metrics", "rnafm.modules", "rnafm.data"),
+    "tasks": ("rnafm.tasks", "rnafm.modules", "rnafm.data"),
+    "reports": ("rnafm.reports", "rnafm.files"),
     "callbacks": ("rnafm.callbacks", "rnafm.files"),
     "tools": ("rnafm.tools", "rnafm.files"),
 }
-# Tasks take batches, vocabularies and masks from data, but no files, stores or data modules.
-TASKS_TAKE = {f"rnafm.data.{name}" for name in ("batch", "counter", "masking", "vocabulary")}
-SMALL = {"modules": {"torch"}, "tools": {"numpy"}}
+# Tasks take batches, vocabularies, masks, what labels are and kept embeddings from data, but no
+# tables, stores or data modules; and a task takes nothing from another one.
+TASKS_TAKE = {
+    f"rnafm.data.{name}"
+    for name in ("batch", "counter", "embedding_cache", "labels", "masking", "vocabulary")
+}
+TASKS = {f"rnafm.tasks.{name}" for name in ("contact", "masked_lm", "sequence", "token")}
+SMALL = {"modules": {"torch", "numpy"}, "reports": {"numpy"}, "tools": {"numpy"}}
 STANDARD = set(__import__("sys").stdlib_module_names)
 
 
@@ -41,5 +47,6 @@ def test_a_layer_imports_only_what_lies_below(path):
             assert own_init or name.startswith(ALLOWED[layer]), name
             if layer == "tasks" and name.startswith("rnafm.data"):
                 assert name in TASKS_TAKE, name
+            assert layer != "tasks" or own_init or name not in TASKS, name
         elif layer in SMALL:
             assert name.split(".")[0] in STANDARD | SMALL[layer], name

@@ -3,7 +3,8 @@
 from rnafm.callbacks.pictures import LossCurve
 from rnafm.callbacks.progress import RunProgress
 from rnafm.callbacks.saving import SaveLast
+from rnafm.callbacks.testing import TestReport
 from rnafm.callbacks.throughput import Throughput
 from rnafm.callbacks.tracking import OfflineFirstWandbLogger
 
-__all__ = ["LossCurve", "OfflineFirstWandbLogger", "RunProgress", "SaveLast", "Throughput"]
+__all__ = ["LossCurve", "OfflineFirstWandbLogger", "RunProgress", "SaveLast", "TestReport", "Throughput"]

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,7 +45,7 @@ def load_checkpoint(
     layer_norm_eps: float | None = None,
     num_heads: int | None = None,
 ) -> Checkpoint:
-    """Read encoder and masked-LM head from a file or directory of any layout.
+    """Read encoder, masked-LM head and published structure head from any layout, where it has them.
 
     Nothing in the file is executed, whatever it holds.
 
@@ -119,7 +120,9 @@ def save_checkpoint(
     notes: list[str] = []
     if vocabulary is not None:
         known = set(checkpoint.notes)
+        structure = (checkpoint.structure_head, checkpoint.threshold)
         checkpoint = with_vocabulary(checkpoint, vocabulary)
+        checkpoint = replace(checkpoint, structure_head=structure[0], threshold=structure[1])
         notes = [note for note in checkpoint.notes if note not in known]
     writers = {
         "rnafm": write_native,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rnafm.data.vocabulary import Vocabulary
-    from rnafm.modules import Encoder, EncoderConfig, MaskedLMHead
+    from rnafm.modules import Encoder, EncoderConfig, MaskedLMHead, ResNetContactHead
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,17 @@ class Checkpoint:
         notes: Sentences about what was left out, corrected or guessed.
         trained_ids: Tokens whose embeddings have seen training; all, unless the file is known to
             have others. Predictions of the remaining ones mean nothing.
+        structure_head: The published secondary-structure head, where the file has one.
+        threshold: Probability above which the structure head's authors call two nucleotides
+            paired; None where that is not known.
     """
 
     encoder: Encoder
     head: MaskedLMHead | None = None
     notes: list[str] = field(default_factory=list)
     trained_ids: tuple[int, ...] = ()
+    structure_head: ResNetContactHead | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         """Take all tokens as trained where nothing else is said."""

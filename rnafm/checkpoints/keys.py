@@ -129,7 +129,7 @@ def build(
         for key, parts in names.items()
         for name in parts
     }
-    _compare(found, expected, place)
+    check_names(found, expected, place)
     state = {
         key: torch.cat([found[name].to(torch.float32) for name in parts])
         for key, parts in names.items()
@@ -141,9 +141,10 @@ def build(
     return encoder, head
 
 
-def _compare(
+def check_names(
     found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], place: str
 ) -> None:
+    """Refuse tensors whose names or shapes differ from those expected, naming all that do."""
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
     misshaped = [

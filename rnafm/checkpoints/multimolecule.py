@@ -11,6 +11,16 @@ from torch import Tensor
 from rnafm.checkpoints.base import Checkpoint, LoadOptions, write_tensors
 from rnafm.checkpoints.keys import MULTIMOLECULE, build, state_of, to_layout
 from rnafm.checkpoints.rows import with_vocabulary
+from rnafm.checkpoints.structure import (
+    MULTIMOLECULE_PREFIX,
+    MULTIMOLECULE_STRUCTURE,
+    build_structure,
+    split_multimolecule,
+    structure_options,
+    structure_state,
+    structure_values,
+    threshold_note,
+)
 from rnafm.data.vocabulary import BUILT_IN, Vocabulary
 from rnafm.files import atomic
 from rnafm.modules import EncoderConfig
@@ -44,6 +54,7 @@ def read_multimolecule(
 ) -> Checkpoint:
     """A checkpoint from the weights of a directory, with its configuration and vocabulary."""
     values = _read_config(directory)
+    tensors, structure = split_multimolecule(tensors)
     found, notes = _current_names(tensors)
     eps = float(values.get("layer_norm_eps", EncoderConfig.layer_norm_eps))
     if options.layer_norm_eps is not None:
@@ -82,7 +93,16 @@ def read_multimolecule(
         "official-codon" if vocabulary.letters_per_token == _CODONS else "official-rna"
     ]
     trained = tuple(i for i, token in enumerate(vocabulary.tokens) if token in official.ids)
-    return Checkpoint(encoder, head, notes, trained)
+    if not structure:
+        return Checkpoint(encoder, head, notes, trained)
+    shape: dict[str, Any] = structure_options(structure, MULTIMOLECULE_STRUCTURE)
+    if values.get("head"):  # their default without it is ours, 0.3
+        shape["dropout"] = values["head"].get("dropout", 0.0)
+    structure_head = build_structure(
+        structure, MULTIMOLECULE_STRUCTURE, config, shape, str(directory)
+    )
+    notes.append(threshold_note(None))
+    return Checkpoint(encoder, head, notes, trained, structure_head)
 
 
 def write_multimolecule(checkpoint: Checkpoint, directory: Path) -> list[str]:
@@ -96,8 +116,12 @@ def write_multimolecule(checkpoint: Checkpoint, directory: Path) -> list[str]:
     if name.startswith("official-"):
         changed = with_vocabulary(checkpoint, BUILT_IN[name.removeprefix("official-")])
     state = to_layout(state_of(changed.encoder, changed.head), MULTIMOLECULE)
-    if changed.head is None:  # a bare RnaFmModel
+    structure = structure_state(
+        checkpoint.structure_head, MULTIMOLECULE_STRUCTURE, MULTIMOLECULE_PREFIX
+    )
+    if changed.head is None and not structure:  # a bare RnaFmModel
         state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    values = _config_values(changed) | structure_values(checkpoint.structure_head)
     vocabulary = changed.vocabulary
     directory.mkdir(parents=True, exist_ok=True)
     codons = vocabulary.letters_per_token == _CODONS
@@ -107,15 +131,17 @@ def write_multimolecule(checkpoint: Checkpoint, directory: Path) -> list[str]:
         "model_max_length": changed.config.max_length + 2,
     }
     texts = {
-        CONFIG: json.dumps(_config_values(changed), indent=2) + "\n",
+        CONFIG: json.dumps(values, indent=2) + "\n",
         _VOCABULARY: "\n".join(vocabulary.tokens) + "\n",
         "tokenizer_config.json": json.dumps(tokenizer, indent=2) + "\n",
     }
     for file, text in texts.items():
         with atomic(directory / file) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    write_tensors(state, directory / WEIGHTS, {"format": "pt"})
+    write_tensors(state | structure, directory / WEIGHTS, {"format": "pt"})
     notes = [note for note in changed.notes if note not in checkpoint.notes]
+    if checkpoint.threshold is not None:
+        notes.append(f"the decision threshold {checkpoint.threshold:g} is lost: note it down")
     notes.append("there is no pooler (never trained): multimolecule starts one at random if asked")
     return notes
 

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from rnafm.checkpoints.base import Checkpoint, LoadOptions, write_tensors
 from rnafm.checkpoints.keys import OURS, build, state_of, to_layout
+from rnafm.checkpoints.lora import merge_lora
+from rnafm.checkpoints.structure import (
+    OUR_PREFIX,
+    OUR_STRUCTURE,
+    build_structure,
+    split_ours,
+    structure_state,
+)
 from rnafm.data.vocabulary import Vocabulary
 from rnafm.modules import EncoderConfig
 
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT_KEY = "rnafm_format"
 _FORMAT = 1
+_STRUCTURE_KEY = "structure_head"
 _HEAD_KEYS = ("head.dense.weight", "head.norm.weight", "head.bias")
 
 
@@ -33,10 +42,16 @@ def read_native(
         )
     config = _config(json.loads(metadata["encoder"]), path, options)
     vocabulary = Vocabulary.from_dict(json.loads(metadata["vocabulary"]))
+    tensors, structure = split_ours(tensors)
     with_head = any(key.startswith("head.") for key in tensors)
     encoder, head = build(tensors, OURS, config, vocabulary, with_head=with_head, place=str(path))
     trained = tuple(int(i) for i in json.loads(metadata.get("trained_ids", "[]")))
-    return Checkpoint(encoder, head, [], trained)
+    structure_head = None
+    if structure:
+        values = json.loads(metadata[_STRUCTURE_KEY])
+        structure_head = build_structure(structure, OUR_STRUCTURE, config, values, str(path))
+    threshold = float(metadata["threshold"]) if "threshold" in metadata else None
+    return Checkpoint(encoder, head, [], trained, structure_head, threshold)
 
 
 def write_native(checkpoint: Checkpoint, path: Path) -> list[str]:
@@ -52,7 +67,12 @@ def write_native(checkpoint: Checkpoint, path: Path) -> list[str]:
         "vocabulary": json.dumps(checkpoint.vocabulary.to_dict()),
         "trained_ids": json.dumps(checkpoint.trained_ids),
     }
+    if checkpoint.structure_head is not None:
+        metadata[_STRUCTURE_KEY] = json.dumps(checkpoint.structure_head.options)
+    if checkpoint.threshold is not None:
+        metadata["threshold"] = repr(checkpoint.threshold)
     state = to_layout(state_of(checkpoint.encoder, checkpoint.head), OURS)
+    state |= structure_state(checkpoint.structure_head, OUR_STRUCTURE, OUR_PREFIX)
     write_tensors(state, path, metadata)
     return []
 
@@ -60,7 +80,8 @@ def write_native(checkpoint: Checkpoint, path: Path) -> list[str]:
 def read_lightning(content: dict[str, Any], path: Path, options: LoadOptions) -> Checkpoint:
     """Encoder and head of a training run, from the content of its ``.ckpt`` file.
 
-    Heads of other tasks than masked-LM stay behind, with a note.
+    Low-rank additions become part of the weights. Heads of other tasks than masked-LM stay behind,
+    with a note.
     """
     values = content.get("hyper_parameters", {})
     absent = [name for name in ("encoder", "vocabulary") if name not in values]
@@ -69,7 +90,7 @@ def read_lightning(content: dict[str, Any], path: Path, options: LoadOptions) ->
             f"{path} is a Lightning checkpoint without hyper_parameters {' and '.join(absent)}, "
             "so it was not written by an rnafm task; export its encoder's state_dict instead"
         )
-    state = content["state_dict"]
+    state = merge_lora(content["state_dict"])
     kept = {key: tensor for key, tensor in state.items() if key.startswith("encoder.")}
     with_head = all(key in state for key in _HEAD_KEYS)
     if with_head:

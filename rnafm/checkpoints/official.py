@@ -1,4 +1,7 @@
-"""The layout of the authors' ``fm`` package: a fairseq checkpoint, ``.pth``."""
+"""The layout of the authors' ``fm`` package: a fairseq checkpoint, ``.pth``.
+
+Files with the secondary-structure head are flat: ``backbone.*`` and ``downstream_modules.*``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,16 @@ from torch import Tensor
 from rnafm.checkpoints.base import Checkpoint, LoadOptions
 from rnafm.checkpoints.keys import OFFICIAL, build, shorten, state_of, to_layout
 from rnafm.checkpoints.rows import with_vocabulary
+from rnafm.checkpoints.structure import (
+    OFFICIAL_PREFIX,
+    OFFICIAL_STRUCTURE,
+    build_structure,
+    published_threshold,
+    split_official,
+    structure_options,
+    structure_state,
+    threshold_note,
+)
 from rnafm.data.vocabulary import Vocabulary
 from rnafm.files import atomic
 from rnafm.modules import EncoderConfig
@@ -33,7 +46,8 @@ def read_official(content: dict[str, Any], path: Path, options: LoadOptions) -> 
             f"{path}: trained with token_dropout, which scales embeddings at every use and is not "
             "offered here; no released RNA-FM or mRNA-FM has it"
         )
-    found, notes = _bare(content.get("model", content), path)
+    model, structure = split_official(content.get("model", content))
+    found, notes = _bare(model, path)
     contacts = found.pop("contact_head.regression.weight", None)
     if contacts is not None:
         found.pop("contact_head.regression.bias", None)
@@ -55,7 +69,13 @@ def read_official(content: dict[str, Any], path: Path, options: LoadOptions) -> 
         place=str(path),
     )
     trained = tuple(i for i, token in enumerate(vocabulary.tokens) if not token.startswith("<null"))
-    return Checkpoint(encoder, head, notes, trained)
+    if not structure:
+        return Checkpoint(encoder, head, notes, trained)
+    shape = structure_options(structure, OFFICIAL_STRUCTURE)
+    structure_head = build_structure(structure, OFFICIAL_STRUCTURE, config, shape, str(path))
+    threshold = published_threshold(path)
+    notes.append(threshold_note(threshold))
+    return Checkpoint(encoder, head, notes, trained, structure_head, threshold)
 
 
 def write_official(checkpoint: Checkpoint, path: Path) -> list[str]:
@@ -87,10 +107,14 @@ def write_official(checkpoint: Checkpoint, path: Path) -> list[str]:
         attention_dropout=config.attention_dropout,
         emb_layer_norm_before=config.embed_norm,
     )
-    model = {f"{_PREFIX}{name}": tensor for name, tensor in state.items()}
+    structure = structure_state(checkpoint.structure_head, OFFICIAL_STRUCTURE, OFFICIAL_PREFIX)
+    prefix = "backbone." if structure else _PREFIX
+    model = {f"{prefix}{name}": tensor for name, tensor in state.items()} | structure
     with atomic(path) as temporary:
-        torch.save({"args": args, "model": model}, temporary)
+        torch.save(model if structure else {"args": args, "model": model}, temporary)
     notes = [note for note in changed.notes if note not in checkpoint.notes]
+    if checkpoint.threshold is not None and checkpoint.threshold != published_threshold(path):
+        notes.append(f"the decision threshold {checkpoint.threshold:g} is lost: note it down")
     stem = "CDS-FM" if codons else "RNA-FM"
     if stem not in path.stem:
         notes.append(f"the fm package only loads files with {stem!r} in their name: rename it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,7 +61,8 @@ def with_vocabulary(checkpoint: Checkpoint, vocabulary: Vocabulary) -> Checkpoin
     )
     trained_before = set(checkpoint.trained_ids)
     trained = tuple(i for i, source in enumerate(sources) if source in trained_before)
-    return Checkpoint(encoder, head, checkpoint.notes + _notes(sources, vocabulary, old), trained)
+    notes = checkpoint.notes + _notes(sources, vocabulary, old)
+    return replace(checkpoint, encoder=encoder, head=head, notes=notes, trained_ids=trained)
 
 
 def _source(token: str, old: Vocabulary) -> int | None:

@@ -20,6 +20,10 @@ class Batch(NamedTuple):
         indices: Number of each sequence in its store or table; int64, (B,).
         key: Made of the seed and the epoch. With the index of a sequence and a position it decides
             what is random about a token, whatever batch or device the sequence is on.
+        labels: What is to be predicted; None in pretraining. For sequences (B, C) float or (B,)
+            int64; for tokens (N, C) or (N,), special tokens missing; for base pairs (P, 3) int64:
+            number of the sequence in the batch, and both nucleotides, counted from 0. Missing
+            numbers are NaN, missing classes -100.
     """
 
     tokens: Tensor
@@ -27,6 +31,7 @@ class Batch(NamedTuple):
     max_seqlen: int
     indices: Tensor
     key: int = 0
+    labels: Tensor | None = None
 
     @property
     def num_sequences(self) -> int:

@@ -37,6 +37,11 @@ class RNADataModule(pl.LightningDataModule):
         self.tokens_per_batch, self.max_length = tokens_per_batch, max_length
         self.seed, self.num_workers = seed, num_workers
 
+    @property
+    def budget(self) -> int:
+        """What a batch may cost, in the unit of the datasets' ``lengths``."""
+        return self.tokens_per_batch
+
     @abstractmethod
     def splits(self) -> dict[str, PackDataset]:
         """The datasets by name: ``train``, ``val``, ``test`` or ``predict``."""
@@ -66,7 +71,7 @@ class RNADataModule(pl.LightningDataModule):
         trainer = self.trainer
         return PackLoader(
             splits[split],
-            self.tokens_per_batch,
+            self.budget,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             num_workers=self.num_workers,

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -45,6 +45,9 @@ class Task(pl.LightningModule):
         compile: Whether ``torch.compile`` fuses each block: worth its minute on a GPU.
     """
 
+    described: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are objects: a subclass puts a plain description into the checkpoint."""
+
     def __init__(
         self,
         encoder: EncoderConfig = EncoderConfig(),
@@ -75,8 +78,10 @@ class Task(pl.LightningModule):
             logger.info("Encoder and vocabulary come from %s", checkpoint)
             for note in self.source.notes:
                 logger.info("%s: %s", checkpoint, note)
-        self.save_hyperparameters(ignore=["checkpoint", "optimizer", "schedule", "compile"])
         # Plain values, so that a checkpoint loads with weights_only=True and needs no other file.
+        self.save_hyperparameters(
+            ignore=["checkpoint", "optimizer", "schedule", "compile", *self.described]
+        )
         self.hparams["encoder"] = asdict(self.encoder.config)
         self.hparams["vocabulary"] = self.encoder.vocabulary.to_dict()
 
@@ -121,7 +126,8 @@ class Task(pl.LightningModule):
         torch.manual_seed(fold(self._run_seed, self.global_step, batch_idx, self.global_rank))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep which tokens have trained weights: conversions make up the others."""
+        """Keep which tokens have trained weights, as conversions make up the others, and the task."""
+        checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["trained_ids"] = list(self.trained_ids)
         checkpoint["run_seed"] = self._run_seed
 
@@ -151,20 +157,23 @@ class Task(pl.LightningModule):
             loop["epoch_loop.batch_progress"]["is_last_batch"] = False
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimizer over two groups, with and without weight decay, and its schedule."""
-        decay: list[nn.Parameter] = []
-        no_decay: list[nn.Parameter] = []
-        for module in self.modules():
+        """Optimizer over groups with and without weight decay, and its schedule."""
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for prefix, module in self.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if not parameter.requires_grad:
                     continue
                 exempt = name == "bias" or isinstance(module, nn.LayerNorm | nn.Embedding)
-                (no_decay if exempt else decay).append(parameter)
-        groups: list[dict[str, Any]] = [
-            {"params": decay},
-            {"params": no_decay, "weight_decay": 0.0},
-        ]
-        optimizer = self.optimizer([group for group in groups if group["params"]])
+                scale = self.lr_scale(f"{prefix}.{name}")
+                groups.setdefault((scale, exempt), []).append(parameter)
+        optimizer = self.optimizer(
+            [
+                {"params": parameters, "lr_scale": scale} | ({"weight_decay": 0.0} if exempt else {})
+                for (scale, exempt), parameters in sorted(groups.items(), key=lambda item: item[0])
+            ]
+        )
+        for group in optimizer.param_groups:
+            group["lr"] *= group["lr_scale"]
         # Read by the optimizer at each step: one kernel for all parameters instead of thousands.
         if self.device.type == "cuda" and "fused" in optimizer.defaults:
             for group in optimizer.param_groups:
@@ -174,6 +183,14 @@ class Task(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def lr_scale(self, name: str) -> float:  # noqa: ARG002  # for subclasses
+        """What the learning rate of a parameter is multiplied by.
+
+        Args:
+            name: Its name in :meth:`named_parameters`.
+        """
+        return 1.0
 
     def configure_gradient_clipping(
         self,

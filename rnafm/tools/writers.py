@@ -55,7 +55,7 @@ class ParquetWriter(Writer):
 
     def __init__(self, path: Path, dim: int, *, per_token: bool) -> None:
         super().__init__(path, dim, per_token=per_token)
-        self._arrow = _load("pyarrow", "parquet")
+        self._arrow = load_package("pyarrow", "parquet")
         arrow = self._arrow
         vector = arrow.list_(arrow.float32(), dim)
         columns = [("name", arrow.string()), ("embedding", vector)]
@@ -135,7 +135,7 @@ class Hdf5Writer(Writer):
 
     def __init__(self, path: Path, dim: int, *, per_token: bool) -> None:
         super().__init__(path, dim, per_token=per_token)
-        h5py = _load("h5py", "hdf5")
+        h5py = load_package("h5py", "hdf5")
         self._file = h5py.File(path, "w")
         text = h5py.string_dtype()
         self._names = self._file.create_dataset("names", (0,), text, maxshape=(None,))
@@ -194,7 +194,7 @@ def open_writer(path: Path, dim: int, *, per_token: bool) -> Iterator[Writer]:
         writer.close()
 
 
-def _load(package: str, extra: str) -> Any:
+def load_package(package: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:

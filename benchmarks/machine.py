@@ -1,0 +1,39 @@
+"""What every result says about itself: command, machine, versions, date, commit."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rnafm.files import atomic
+
+
+def describe() -> dict[str, Any]:
+    """Where and with what this is measured."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    cpu = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{len(cpu)} cores, {cpu[0] if cpu else platform.processor()}",
+        "versions": {name: version(name) for name in ("torch", "lightning", "torchmetrics")},
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+    }
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    """Replace a file of results as a whole."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + "\n")

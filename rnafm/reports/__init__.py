@@ -1,0 +1,1 @@
+"""Numbers with intervals, floors to compare them with, tables and pictures."""

@@ -1,0 +1,212 @@
+"""From predictions on a test split to a report, with floors made from the training split."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnafm.reports.floors import Floor, kmer_model, majority_or_mean, rnafold_pairs
+from rnafm.reports.records import Records
+from rnafm.reports.report import Bootstrap, Report, make_report
+from rnafm.reports.scores import class_scores
+from rnafm.reports.statistics import MANY_LABELS, statistics_of
+from rnafm.reports.token_floors import letter_model, window_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from rnafm.data.labels import LabelSpec
+    from rnafm.data.supervised import SupervisedDataModule
+
+    ScorePairs = Callable[[NDArray[np.int64], NDArray[np.int64], int], dict[str, float]]
+
+logger = logging.getLogger(__name__)
+
+_MANY_GROUPS = 40  # a column with more values, such as names, is no grouping
+
+
+def evaluate(
+    data: SupervisedDataModule,
+    predictions: Mapping[int, Any],
+    facts: Mapping[str, Any],
+    score_pairs: ScorePairs | None = None,
+) -> Report:
+    """Score predictions of the test split and what simple predictors reach on it.
+
+    Args:
+        data: With labels bound.
+        predictions: By row of the data: (C,) per sequence, (L, C) per token, pairs (P, 2).
+        facts: What is said about the test besides what the data say.
+        score_pairs: How structures are compared.
+    """
+    rows = np.array(sorted(predictions))
+    assert data.spec is not None  # noqa: S101  # bound before
+    found = [np.asarray(predictions[row]) for row in rows.tolist()]
+    if data.spec.level == "pairs":
+        assert score_pairs is not None  # noqa: S101
+        return _evaluate_pairs(data, rows, found, facts, score_pairs)
+    return _evaluate_labels(data, data.spec, rows, found, facts)
+
+
+def _evaluate_labels(
+    data: SupervisedDataModule,
+    spec: LabelSpec,
+    rows: NDArray[np.int64],
+    found: list[NDArray[Any]],
+    facts: Mapping[str, Any],
+) -> Report:
+    labels = [data.labels[row] for row in rows]
+    if spec.level == "sequence":
+        labels = [np.atleast_1d(label) for label in labels]
+        if spec.kind != "class":
+            labels = [label[None] for label in labels]
+        found = [values[None] for values in found]
+    floors = {
+        floor.name: (
+            floor.about,
+            None
+            if floor.predictions is None
+            else statistics_of(spec, _per_sequence(floor, spec), labels),
+        )
+        for floor in _floors(data, spec, rows)
+    }
+    num_labels = sum(label.size for label in labels)
+    names = spec.output_names
+    classes = None
+    if spec.kind == "class":
+        classes = class_scores(labels, [values.argmax(1) for values in found], names)
+    return make_report(
+        _label_records(data, spec, rows, found, labels),
+        statistics_of(spec, found, labels),
+        facts={**facts, **data.facts},
+        floors=floors,
+        group_by=_groupings(data, rows),
+        classes=classes,
+        bootstrap=Bootstrap(resamples=1000 if num_labels <= MANY_LABELS else 200),
+    )
+
+
+def _floors(data: SupervisedDataModule, spec: LabelSpec, rows: NDArray[np.int64]) -> list[Floor]:
+    train = data.rows["train"]
+    sequences = [data.sequences[row] for row in train]
+    tests = [data.sequences[row] for row in rows]
+    number = spec.num_outputs if spec.kind == "class" else None
+    if spec.level == "sequence":
+        labels = data.labels_of("train")
+        trivial = majority_or_mean(labels, len(tests), number)
+        return [trivial, kmer_model(sequences, labels, tests, spec.kind, num_classes=number)]
+    own = [data.labels[row] for row in train]
+    size = data.vocabulary.letters_per_token
+    pieces, test_pieces = (
+        [[text[i : i + size] for i in range(0, len(text), size)] for text in part]
+        for part in (sequences, tests)
+    )
+    return [
+        letter_model(pieces, own, test_pieces, number),
+        window_model(pieces, own, test_pieces, number),
+    ]
+
+
+def _per_sequence(floor: Floor, spec: LabelSpec) -> list[NDArray[Any]]:
+    assert floor.predictions is not None  # noqa: S101  # asked before
+    if spec.level == "sequence":
+        return [values[None] for values in floor.predictions]
+    return list(floor.predictions)
+
+
+def _label_records(
+    data: SupervisedDataModule,
+    spec: LabelSpec,
+    rows: NDArray[np.int64],
+    found: list[NDArray[Any]],
+    labels: list[NDArray[Any]],
+) -> Records:
+    """One line for each sequence: labels and predictions, or for tokens how good they are."""
+    names = spec.output_names
+    values: dict[str, NDArray[np.floating]] = {}
+    texts: dict[str, list[str]] = {}
+    if spec.kind == "class":
+        right = [
+            np.mean(p.argmax(1)[y >= 0] == y[y >= 0]) if (y >= 0).any() else np.nan
+            for p, y in zip(found, labels, strict=True)
+        ]
+        values["accuracy" if spec.level == "token" else "correct"] = np.array(right)
+        if spec.level == "sequence":
+            texts["label"] = [names[int(y[0])] if y[0] >= 0 else "" for y in labels]
+            texts["prediction"] = [names[int(p[0].argmax())] for p in found]
+            values["probability"] = np.array([p[0].max() for p in found])
+    elif spec.level == "sequence":
+        for i, name in enumerate(names):
+            values[f"label {name}"] = np.array([y[0, i] for y in labels], np.float64)
+            values[f"prediction {name}"] = np.array([p[0, i] for p in found], np.float64)
+        errors = [_mean((p - y) ** 2) for p, y in zip(found, labels, strict=True)]
+        values["squared_error"] = np.array(errors)
+    else:
+        errors = [_mean((p - y) ** 2) for p, y in zip(found, labels, strict=True)]
+        values["rmse"] = np.sqrt(errors)
+    return _records(data, rows, values, texts)
+
+
+def _evaluate_pairs(
+    data: SupervisedDataModule,
+    rows: NDArray[np.int64],
+    found: list[NDArray[np.int64]],
+    facts: Mapping[str, Any],
+    score_pairs: ScorePairs,
+) -> Report:
+    def scored(structures: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.float64]]:
+        each = [
+            score_pairs(pairs, data.labels[row], len(data.sequences[row]))
+            for pairs, row in zip(structures, rows.tolist(), strict=True)
+        ]
+        return {name: np.array([scores[name] for scores in each]) for name in each[0]}
+
+    floor = rnafold_pairs([data.sequences[row] for row in rows])
+    beside = None if floor.predictions is None else scored(list(floor.predictions))
+    own = scored(found)
+    values: dict[str, NDArray[np.floating]] = {
+        **own,
+        "num_pairs": np.array([len(data.labels[row]) for row in rows], np.float64),
+        "num_predicted": np.array([len(pairs) for pairs in found], np.float64),
+    }
+    return make_report(
+        _records(data, rows, values, {}),
+        own,
+        facts={**facts, **data.facts},
+        floors={floor.name: (floor.about, beside)},
+        group_by=_groupings(data, rows),
+    )
+
+
+def _records(
+    data: SupervisedDataModule,
+    rows: NDArray[np.int64],
+    values: dict[str, NDArray[np.floating]],
+    texts: Mapping[str, list[str]],
+) -> Records:
+    return Records(
+        [data.names[row] for row in rows],
+        np.array([len(data.sequences[row]) for row in rows]),
+        {name: [cells[row] for row in rows] for name, cells in data.columns.items()},
+        values,
+        dict(texts),
+    )
+
+
+def _groupings(data: SupervisedDataModule, rows: NDArray[np.int64]) -> list[str]:
+    """Columns with a few values each: families, sources, types."""
+    most = min(_MANY_GROUPS, len(rows) // 2)
+    return [
+        name
+        for name, cells in data.columns.items()
+        if 1 < len({cells[row] for row in rows}) <= most
+    ]
+
+
+def _mean(values: NDArray[np.floating]) -> float:
+    known = ~np.isnan(values)
+    return float(values[known].mean()) if known.any() else float("nan")

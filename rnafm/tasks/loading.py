@@ -1,0 +1,74 @@
+"""A trained task from its checkpoint."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnafm.tasks.base import Task
+from rnafm.tasks.supervised import SupervisedTask
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+
+def load_task(path: str | PathLike[str]) -> SupervisedTask:
+    """The fine-tuned task of a training run, or of published structure weights, ready to predict.
+
+    Args:
+        path: A ``.ckpt`` of a fine-tuning run, or weights with a structure head in a published
+            layout.
+
+    Returns:
+        The task on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: If there is no task to predict with in the file, or it is of a class that was
+            not imported.
+    """
+    from rnafm.checkpoints import load_checkpoint
+    from rnafm.checkpoints.pickles import load_pickle
+    from rnafm.tasks.contact import ContactPrediction
+
+    path = Path(path)
+    content: dict[str, Any] = {}
+    if path.suffix == ".ckpt" and path.is_file():
+        content = load_pickle(path)
+    if "task" not in content:
+        if load_checkpoint(path).structure_head is None:
+            raise ValueError(
+                f"{path} holds no fine-tuned task: it can embed and fill masks; fine-tune it with "
+                "rnafm fit --config configs/finetune/... first"
+            )
+        task: SupervisedTask = ContactPrediction(checkpoint=path)
+        return task.eval()
+    values = {
+        name: value
+        for name, value in content["hyper_parameters"].items()
+        if not name.startswith("_")
+    }
+    kind = _find(content["task"], path)
+    task = kind(**values)
+    task.load_state_dict(content["state_dict"])
+    task.on_load_checkpoint(content)
+    return task.eval()
+
+
+def _find(name: str, path: Path) -> type[SupervisedTask]:
+    """A class by its full name; modules that are not of this package must be imported already."""
+    module, _, kind = name.rpartition(".")
+    if module.startswith("rnafm."):
+        importlib.import_module(module)
+    found = getattr(sys.modules.get(module), kind, None)
+    if found is None:
+        raise ValueError(
+            f"{path} was made by {name}, which is not imported; name its module with --task-module"
+        )
+    if not (isinstance(found, type) and issubclass(found, SupervisedTask)):
+        what = "pretraining" if isinstance(found, type) and issubclass(found, Task) else "no"
+        raise ValueError(
+            f"{path} holds a {what} task ({name}); predictions come from fine-tuned ones"
+        )
+    return found

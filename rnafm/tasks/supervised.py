@@ -1,0 +1,224 @@
+"""What fine-tuning tasks share: objective, adaptation of the encoder, and their steps."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from abc import abstractmethod
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch.optim import AdamW
+
+from rnafm.data.embedding_cache import EmbeddingCache
+from rnafm.modules.schedules import WarmupCosine
+from rnafm.modules.windows import embed_long
+from rnafm.tasks.adaptation import Adaptation
+from rnafm.tasks.base import Task
+from rnafm.tasks.objectives import Objective
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import lightning.pytorch as pl
+    from lightning.pytorch.cli import OptimizerCallable
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from rnafm.data.batch import Batch
+    from rnafm.tasks.base import ScheduleCallable
+
+logger = logging.getLogger(__name__)
+
+
+class SupervisedTask(Task):
+    """An encoder, a head and an objective; a subclass brings the head.
+
+    Args:
+        objective: What is predicted: loss, metrics and the number of outputs.
+        adaptation: What of the encoder is trained, and how fast.
+        optimizer: See :class:`Task`.
+        schedule: See :class:`Task`.
+        **kwargs: See :class:`Task`.
+    """
+
+    level: ClassVar[Literal["sequence", "token", "pairs"]]
+    described = ("objective", "adaptation")
+
+    def __init__(
+        self,
+        objective: Objective,
+        adaptation: Adaptation = Adaptation(),
+        optimizer: OptimizerCallable = lambda groups: AdamW(groups, lr=1e-4, weight_decay=0.01),
+        schedule: ScheduleCallable = WarmupCosine,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(optimizer=optimizer, schedule=schedule, **kwargs)
+        if isinstance(objective, dict):  # as a checkpoint of ours stores it
+            objective = Objective.from_dict(objective)
+        if isinstance(adaptation, dict):
+            adaptation = Adaptation(**adaptation)
+        self.objective, self.adaptation = objective, adaptation
+        self.hparams["objective"] = objective.to_dict()
+        self.hparams["adaptation"] = asdict(adaptation)
+        adaptation.apply(self.encoder)
+        self.scores = objective.new_metric()
+        self._cache: EmbeddingCache | None = None
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of a batch, (n, C), in the order of its labels."""
+
+    @abstractmethod
+    def predict_step(self, batch: Batch) -> list[Any]:
+        """The prediction for each sequence of the batch, on the CPU."""
+
+    @property
+    def monitor(self) -> str:
+        """The logged score that says which weights are best."""
+        return f"val/{self.objective.monitor}"
+
+    @property
+    def monitor_mode(self) -> str:
+        """Whether that score is to become large or small: ``max`` or ``min``."""
+        return self.objective.mode
+
+    @property
+    def reads(self) -> str:
+        """Which embeddings the head reads, and are kept where the encoder is frozen."""
+        return "tokens"
+
+    def pool(self, embeddings: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        """What the head :attr:`reads`, from the embeddings of all tokens, (N, D)."""
+        return embeddings
+
+    def embeddings(self, batch: Batch) -> Tensor:
+        """What the head reads: from the encoder, or from the disk where it is frozen."""
+        if self._cache is not None:
+            return self._cache.read(batch.indices)
+        return self._encode(batch)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """The objective's loss."""
+        loss = self.objective.loss(self(batch), self.labels(batch))
+        self.log("train/loss", loss, batch_size=batch.num_sequences, prog_bar=True, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch) -> None:
+        """Add a batch to the scores."""
+        self.scores.update(self(batch), self.labels(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores over the whole split, on all devices together."""
+        self.log_scores(self.scores.compute())
+        self.scores.reset()
+
+    def test_step(self, batch: Batch) -> list[Any]:
+        """What :meth:`predict_step` gives; the report is made of it."""
+        return self.predict_step(batch)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a report says of the task."""
+        return {"task": type(self).__name__, "adaptation": self.adaptation.mode}
+
+    def reported(self, predictions: dict[int, Any]) -> dict[int, Any]:
+        """What a report scores of the predictions of :meth:`predict_step`."""
+        return predictions
+
+    def labels(self, batch: Batch) -> Tensor:
+        """The labels in the order of the logits."""
+        assert batch.labels is not None  # noqa: S101  # bound in setup
+        return batch.labels
+
+    def log_scores(self, scores: dict[str, Tensor]) -> None:
+        """Log what validation gave; the bar shows the loss and the headline."""
+        for name, value in scores.items():
+            shown = name in ("loss", self.monitor.removeprefix("val/"))
+            self.log(f"val/{name}", value, prog_bar=shown, sync_dist=True)
+
+    def setup(self, stage: str) -> None:
+        """Bind the data to the objective: all labels are checked here, before the first step."""
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None or not hasattr(data, "bind"):
+            raise ValueError(
+                f"{type(self).__name__} needs data with labels, such as LabelledDataModule; "
+                f"{type(data).__name__ if data is not None else 'no data module'} has none"
+            )
+        data.bind(self.objective.spec(self.level), self.encoder.config.max_length)
+        if stage == "fit":
+            self.fit_objective(data)
+
+    def fit_objective(self, data: Any) -> None:
+        """Let the objective learn from the training labels what it has to, such as their mean."""
+        self.objective.fit(torch.from_numpy(data.labels_of("train")))
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Averaging and early stopping, if asked for."""
+        return self.adaptation.callbacks(self.monitor, self.monitor_mode)
+
+    def lr_scale(self, name: str) -> float:
+        """See :class:`Adaptation`."""
+        return self.adaptation.lr_scale(name, self.encoder.config.num_layers)
+
+    def train(self, mode: bool = True) -> SupervisedTask:  # noqa: FBT001, FBT002  # torch's
+        """Switch to training; a frozen encoder has no dropout."""
+        super().train(mode)
+        if self.adaptation.frozen:
+            self.encoder.eval()
+        return self
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:  # noqa: ARG002
+        """Leave blocks alone that are not unfrozen yet.
+
+        Their gradients are dropped rather than not computed, so that all devices always agree on
+        what they exchange.
+        """
+        if self.adaptation.unfreeze_every:
+            layers = self.encoder.config.num_layers
+            for name, parameter in self.named_parameters():
+                if not self.adaptation.trains(name, layers, self.global_step):
+                    parameter.grad = None
+
+    def on_fit_start(self) -> None:
+        """Compute the embeddings of a frozen encoder, once."""
+        super().on_fit_start()
+        if self.adaptation.frozen and self.reads:
+            self._cache = self._open_cache()
+
+    def refuse_hidden(self, hidden_dim: int | None) -> None:
+        """A probe asks what the embeddings hold, not what a head can make of them."""
+        if hidden_dim is not None and self.adaptation.mode == "probe":
+            raise ValueError(
+                f"a probe has a linear head: leave hidden_dim ({hidden_dim}) out, or use mode frozen"
+            )
+
+    def _encode(self, batch: Batch) -> Tensor:
+        embeddings = embed_long(self.encoder, batch.tokens, batch.cu_seqlens, batch.max_seqlen)
+        return self.pool(embeddings, batch)
+
+    def _open_cache(self) -> EmbeddingCache:
+        """The embeddings of all rows; the first process computes them if they are not there."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        lengths = data.num_tokens()
+        if self.reads != "tokens":
+            lengths = np.ones_like(lengths)
+        key = hashlib.blake2b(data.fingerprint.encode(), digest_size=8)
+        for name, tensor in self.encoder.state_dict().items():
+            key.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+        path = data.cache_folder / f"{key.hexdigest()}.{self.reads}.npy"
+        cache = EmbeddingCache(path, lengths, self.encoder.config.embed_dim)
+        if self.trainer.is_global_zero:
+            cache.fill(self._encode_all(data.every_row()), len(lengths))
+        self.trainer.strategy.barrier("embedding cache")
+        return cache
+
+    @torch.no_grad()
+    def _encode_all(self, loader: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        self.encoder.eval()
+        for batch in loader:
+            on_device = self.transfer_batch_to_device(batch, self.device, 0)
+            yield batch, self._encode(on_device)
