@@ -20,9 +20,20 @@ from rnafm.cli import main as rnafm
 
 RESULTS = Path(__file__).parent / "results" / "finetune.json"
 NRC = [
-    "5S_rRNA", "5_8S_rRNA", "tRNA", "ribozyme", "CD-box", "HACA-box", "scaRNA", "miRNA",
-    "Intron_gpI", "Intron_gpII", "IRES", "leader", "riboswitch",
-]  # fmt: skip
+    "5S_rRNA",
+    "5_8S_rRNA",
+    "tRNA",
+    "ribozyme",
+    "CD-box",
+    "HACA-box",
+    "scaRNA",
+    "miRNA",
+    "Intron_gpI",
+    "Intron_gpII",
+    "IRES",
+    "leader",
+    "riboswitch",
+]
 LOOPS = ["S", "H", "B", "I", "M", "X", "E"]
 OPENVACCINE = ["reactivity", "deg_Mg_pH10", "deg_Mg_50C"]
 
@@ -36,14 +47,22 @@ def sets(data: Path) -> dict[str, dict[str, object]]:
         "nrc13, official split": {
             "task": "SequencePrediction",
             "objective": classes,
-            "data": {"files": [str(nrc)], "labels": ["label"], "split": {"by": "column", "column": "partition"}},
-            "epochs": 4,
+            "data": {
+                "files": [str(nrc)],
+                "labels": ["label"],
+                "split": {"by": "column", "column": "partition"},
+            },
+            "epochs": 2,
         },
         "nrc13, families disjoint": {
             "task": "SequencePrediction",
             "objective": classes,
-            "data": {"files": [str(nrc)], "labels": ["label"], "split": {"by": "group", "column": "rfam", "val": 0.1, "test": 0.2}},
-            "epochs": 4,
+            "data": {
+                "files": [str(nrc)],
+                "labels": ["label"],
+                "split": {"by": "group", "column": "rfam", "val": 0.1, "test": 0.2},
+            },
+            "epochs": 1,
         },
         "mean ribosome load": {
             "task": "SequencePrediction",
@@ -54,11 +73,14 @@ def sets(data: Path) -> dict[str, dict[str, object]]:
                 "split": {"by": "column", "column": "partition"},
             },
             "pool": "attention",
-            "epochs": 8,
+            "epochs": 2,
         },
         "OpenVaccine": {
             "task": "TokenPrediction",
-            "objective": {"class_path": "rnafm.tasks.Regression", "init_args": {"names": OPENVACCINE}},
+            "objective": {
+                "class_path": "rnafm.tasks.Regression",
+                "init_args": {"names": OPENVACCINE},
+            },
             "data": {
                 "files": [str(openvaccine).format("train")],
                 "test_files": [str(openvaccine).format("test")],
@@ -66,7 +88,7 @@ def sets(data: Path) -> dict[str, dict[str, object]]:
                 "outputs": [0, 1, 3],
                 "label_length": "prefix",
             },
-            "epochs": 20,
+            "epochs": 8,
         },
         "bpRNA loop types": {
             "task": "TokenPrediction",
@@ -75,20 +97,34 @@ def sets(data: Path) -> dict[str, dict[str, object]]:
                 "files": [str(data / "token_classification" / "bprna_loop_types.csv.gz")],
                 "labels": ["loop_type"],
                 "on_unknown": "unk",
-                "split": {"by": "column", "column": "partition", "names": {"train": ["TR0"], "val": ["VL0"], "test": ["TS0"]}},
+                "split": {
+                    "by": "column",
+                    "column": "partition",
+                    "names": {"train": ["TR0"], "val": ["VL0"], "test": ["TS0"]},
+                },
             },
-            "epochs": 3,
+            "epochs": 1,
         },
-    }  # fmt: skip
+    }
 
 
-def run(spec: dict[str, object], options: argparse.Namespace, folder: Path, *, pretrained: bool) -> dict[str, object]:
+def run(
+    spec: dict[str, object], options: argparse.Namespace, folder: Path, *, pretrained: bool
+) -> dict[str, object]:
     """Fit and test; the numbers of the report."""
     config = load_checkpoint(options.checkpoint).config
     encoder = {
         name: getattr(config, name)
-        for name in ("num_layers", "embed_dim", "num_heads", "ffn_dim", "max_length", "dropout", "attention_dropout")
-    }  # fmt: skip
+        for name in (
+            "num_layers",
+            "embed_dim",
+            "num_heads",
+            "ffn_dim",
+            "max_length",
+            "dropout",
+            "attention_dropout",
+        )
+    }
     epochs = options.epochs or spec["epochs"]
     model = {
         "class_path": f"rnafm.tasks.{spec['task']}",
@@ -97,14 +133,24 @@ def run(spec: dict[str, object], options: argparse.Namespace, folder: Path, *, p
             "encoder": encoder,
             "checkpoint": str(options.checkpoint) if pretrained else None,
             "hidden_dim": 128,
-            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3, "weight_decay": 0.01}},
-            "schedule": {"class_path": "rnafm.modules.schedules.WarmupCosine", "init_args": {"warmup": 0.05, "final": 0.05}},
+            "optimizer": {
+                "class_path": "torch.optim.AdamW",
+                "init_args": {"lr": 1e-3, "weight_decay": 0.01},
+            },
+            "schedule": {
+                "class_path": "rnafm.modules.schedules.WarmupCosine",
+                "init_args": {"warmup": 0.05, "final": 0.05},
+            },
         },
-    }  # fmt: skip
+    }
     if "pool" in spec:
         model["init_args"]["pool"] = spec["pool"]  # type: ignore[index]
     module = {"class_path": "rnafm.data.labelled.LabelledDataModule", "init_args": spec["data"]}
-    monitor, mode = ("val/spearman", "max") if "Regression" in str(spec["objective"]) else ("val/macro_f1", "max")
+    monitor, mode = (
+        ("val/spearman", "max")
+        if "Regression" in str(spec["objective"])
+        else ("val/macro_f1", "max")
+    )
     trainer = {
         "accelerator": "cpu",
         "devices": 1,
@@ -112,9 +158,22 @@ def run(spec: dict[str, object], options: argparse.Namespace, folder: Path, *, p
         "num_sanity_val_steps": 0,
         "gradient_clip_val": 1.0,
         "log_every_n_steps": 20,
-        "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(folder.parent), "name": folder.name, "version": "run"}},
-        "callbacks": [{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "best", "monitor": monitor, "mode": mode, "save_last": True}}],
-    }  # fmt: skip
+        "logger": {
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
+            "init_args": {"save_dir": str(folder.parent), "name": folder.name, "version": "run"},
+        },
+        "callbacks": [
+            {
+                "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+                "init_args": {
+                    "filename": "best",
+                    "monitor": monitor,
+                    "mode": mode,
+                    "save_last": True,
+                },
+            }
+        ],
+    }
     path = folder / "recipe.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     recipe = {"seed_everything": options.seed, "model": model, "data": module, "trainer": trainer}
@@ -122,7 +181,9 @@ def run(spec: dict[str, object], options: argparse.Namespace, folder: Path, *, p
     started = time.process_time()
     rnafm(["fit", f"--config={path}"])
     seconds = time.process_time() - started
-    rnafm(["test", f"--config={path}", f"--ckpt_path={folder / 'run' / 'checkpoints' / 'best.ckpt'}"])
+    rnafm(
+        ["test", f"--config={path}", f"--ckpt_path={folder / 'run' / 'checkpoints' / 'best.ckpt'}"]
+    )
     found = json.loads((folder / "run" / "test" / "metrics.json").read_text())
     return {
         "epochs": epochs,
@@ -136,11 +197,14 @@ def run(spec: dict[str, object], options: argparse.Namespace, folder: Path, *, p
             for name, floor in found["floors"].items()
         },
         "groups": {
-            column: {name: {key: each["value"] for key, each in group["metrics"].items()} for name, group in groups.items()}
+            column: {
+                name: {key: each["value"] for key, each in group["metrics"].items()}
+                for name, group in groups.items()
+            }
             for column, groups in found["groups"].items()
             if column in ("exact_in_train", "partition")
         },
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -160,10 +224,15 @@ def main() -> None:
             continue
         for pretrained in (True, False):
             start = "pretrained" if pretrained else "scratch"
-            done = any((row["set"], row["start"], row["seed"]) == (name, start, options.seed) for row in results["rows"])
+            done = any(
+                (row["set"], row["start"], row["seed"]) == (name, start, options.seed)
+                for row in results["rows"]
+            )
             if done:
                 continue
-            folder = options.runs / f"{name}-{start}-{options.seed}".replace(" ", "_").replace(",", "")
+            folder = options.runs / f"{name}-{start}-{options.seed}".replace(" ", "_").replace(
+                ",", ""
+            )
             row = {"set": name, "start": start, "seed": options.seed, **describe()}
             row |= run(spec, options, folder, pretrained=pretrained)
             # Another process may have added rows in the meantime.

@@ -7,4 +7,11 @@ from rnafm.callbacks.testing import TestReport
 from rnafm.callbacks.throughput import Throughput
 from rnafm.callbacks.tracking import OfflineFirstWandbLogger
 
-__all__ = ["LossCurve", "OfflineFirstWandbLogger", "RunProgress", "SaveLast", "TestReport", "Throughput"]
+__all__ = [
+    "LossCurve",
+    "OfflineFirstWandbLogger",
+    "RunProgress",
+    "SaveLast",
+    "TestReport",
+    "Throughput",
+]

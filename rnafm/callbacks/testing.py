@@ -27,7 +27,7 @@ class TestReport(pl.Callback):
         """Forget the last test."""
         self._predictions = {}
 
-    def on_test_batch_end(  # noqa: PLR0913, PLR0917  # Lightning's hook
+    def on_test_batch_end(  # Lightning's hook
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LORA_SCALE = 2.0
-"""What additions are multiplied by, whatever their rank: ``lora_alpha / r`` in the terms of peft."""
+"""What additions are multiplied by, whatever their rank: peft's ``lora_alpha / r``."""
 
 
 def merge_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

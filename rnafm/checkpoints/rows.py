@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rnafm.checkpoints.base import Checkpoint
 from rnafm.checkpoints.keys import OURS, build, state_of
 
 if TYPE_CHECKING:
+    from rnafm.checkpoints.base import Checkpoint
     from rnafm.data.vocabulary import Vocabulary
 
 _SEED = 1016  # the seed and the spread with which MultiMolecule fills rows that nobody trained

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 
-from rnafm.data.loader import PackDataset, PackLoader
+from rnafm.data.loader import Packable, PackLoader
 from rnafm.data.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class RNADataModule(pl.LightningDataModule):
@@ -43,7 +46,7 @@ class RNADataModule(pl.LightningDataModule):
         return self.tokens_per_batch
 
     @abstractmethod
-    def splits(self) -> dict[str, PackDataset]:
+    def splits(self) -> Mapping[str, Packable]:
         """The datasets by name: ``train``, ``val``, ``test`` or ``predict``."""
 
     def train_dataloader(self) -> PackLoader:

@@ -60,8 +60,9 @@ class EmbeddingCache:
         free = shutil.disk_usage(self.path.parent).free
         if size > free:
             raise OSError(
-                f"the embeddings of the frozen encoder take {size / 1e9:.1f} GB, {self.path.parent} "
-                f"has {free / 1e9:.1f} GB free; make room, or use mode full or lora, which keep none"
+                f"the embeddings of the frozen encoder take {size / 1e9:.1f} GB, "
+                f"{self.path.parent} has {free / 1e9:.1f} GB free; make room, or use mode full or "
+                "lora, which keep none"
             )
         logger.info("Embedding %s sequences once: %.2f GB", f"{num_sequences:,}", size / 1e9)
         console = Console(stderr=True)

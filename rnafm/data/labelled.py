@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rnafm.data.labels import encode_labels
 from rnafm.data.supervised import FILE_COLUMN, Rows, SupervisedDataModule
-from rnafm.data.table import Table, concatenate, join_fasta, read_table, require, unique_ids
+from rnafm.data.table import Table, concatenate, join_fasta, read_table, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,7 @@ class LabelledDataModule(SupervisedDataModule):
         }
         if self.files["val"] or self.files["test"]:
             columns[FILE_COLUMN] = origin
-        return Rows(self._names(table), sequences, table.places, columns, notes)
+        return Rows(self._names(table, notes), sequences, table.places, columns, notes)
 
     def encode(self, spec: LabelSpec, lengths: Sequence[int]) -> list[NDArray[Any]]:
         """See :class:`SupervisedDataModule`."""
@@ -129,9 +130,20 @@ class LabelledDataModule(SupervisedDataModule):
             columns=self.label_columns,
         )
 
-    def _names(self, table: Table) -> list[str]:
+    def _names(self, table: Table, notes: list[str]) -> list[str]:
+        """A name for each row; those that occur again get a number."""
         column = self.id_column or ("id" if "id" in table.columns else None)
-        return list(table.places) if column is None else unique_ids(table, column)
+        if column is None:
+            return list(table.places)
+        seen: Counter[str] = Counter()
+        names = []
+        for cell, place in zip(require(table, column, "names"), table.places, strict=True):
+            name = place if cell in (None, "") else str(cell)
+            seen[name] += 1
+            names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+        if again := sum(count > 1 for count in seen.values()):
+            notes.append(f"{again:,} names of column {column!r} occur again and get #2, #3, ...")
+        return names
 
 
 def _clean(text: Any, place: str) -> str:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from rnafm.data.batch import Batch
 from rnafm.data.counter import fold
 from rnafm.data.label_cells import NO_CLASS
+from rnafm.data.loader import Packable
 from rnafm.data.sampler import epoch_order
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rnafm.data.labels import Level
 
 
-class LabelledDataset(Dataset[Batch]):
+class LabelledDataset(Packable):
     """Makes the batch of any pack of an epoch. No sequence is cropped.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,27 @@ if TYPE_CHECKING:
     from rnafm.data.store import SequenceStore
 
 
-class PackDataset(Dataset[Batch]):
+class Packable(Dataset[Batch]):
+    """Sequences that a loader puts into packs.
+
+    Attributes:
+        seed: Chooses the order, with the epoch.
+        indices: Which sequences there are; int64, (n,).
+    """
+
+    seed: int
+    indices: NDArray[np.int64]
+
+    @abstractmethod
+    def lengths(self) -> NDArray[np.integer]:
+        """What each sequence takes of the budget of a pack, (n,)."""
+
+    @abstractmethod
+    def __getitem__(self, pack: tuple[int, int, int]) -> Batch:
+        """The batch of a pack, given as (epoch, start, stop) in the epoch's order."""
+
+
+class PackDataset(Packable):
     """Makes the batch of any pack of an epoch, from the store alone.
 
     Sequences longer than ``max_length`` are cropped to a window that (seed, epoch, number of the
@@ -97,7 +118,7 @@ class PackLoader:
 
     Args:
         dataset: Makes the batches.
-        tokens_per_batch: Budget of a pack.
+        tokens_per_batch: Budget of a pack, in the unit of the dataset's ``lengths``.
         reshuffle: Whether every epoch is different; validation is always the same.
         rank: Number of this process.
         world_size: Number of processes.
@@ -109,7 +130,7 @@ class PackLoader:
 
     def __init__(
         self,
-        dataset: PackDataset,
+        dataset: Packable,
         tokens_per_batch: int,
         *,
         reshuffle: bool = True,

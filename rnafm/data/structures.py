@@ -28,8 +28,8 @@ class StructureDataModule(SupervisedDataModule):
         test_files: The same for the test.
         pairs_per_batch: Budget of a batch: the sum of squared lengths. Heads compute a map of so
             many pairs, so this and not the number of tokens decides on memory.
-        structure_column: In tables, the column with dot-brackets, or with lists of pairs if its name
-            ends in ``pairs``; by default ``structure`` or ``base_pairs``.
+        structure_column: In tables, the column with dot-brackets, or with lists of pairs if its
+            name ends in ``pairs``; by default ``structure`` or ``base_pairs``.
         index_base: Number of the first nucleotide where files list pairs.
         on_error: What to do about structures that contradict themselves: stop, or leave them out
             and count them.
@@ -96,7 +96,7 @@ class StructureDataModule(SupervisedDataModule):
             rows.columns[FILE_COLUMN] = origin
         return rows
 
-    def encode(self, spec: LabelSpec, lengths: Sequence[int]) -> list[NDArray[Any]]:  # noqa: ARG002
+    def encode(self, spec: LabelSpec, lengths: Sequence[int]) -> list[NDArray[Any]]:
         """See :class:`SupervisedDataModule`; the pairs were checked when they were read."""
         if spec.kind != "pairs":
             raise ValueError(

@@ -97,7 +97,8 @@ class Adaptation:
         """What Lightning has to do for it."""
         result: list[pl.Callback] = []
         if self.ema is not None:
-            result.append(WeightAveraging(avg_fn=get_ema_avg_fn(self.ema)))
+            average = get_ema_avg_fn(self.ema)  # type: ignore[no-untyped-call]
+            result.append(WeightAveraging(avg_fn=average))
         if self.patience is not None:
             result.append(EarlyStopping(monitor, patience=self.patience, mode=mode, verbose=True))
         return result
@@ -121,7 +122,7 @@ def add_lora(encoder: nn.Module, rank: int) -> None:
 
 
 def _depth(name: str, num_layers: int) -> int | None:
-    """0 for embeddings, i + 1 for block i, that of the last block for the final norm; None: head."""
+    """0 for embeddings, i + 1 for block i and, as the last, the final norm; None for the head."""
     if not name.startswith("encoder."):
         return None
     if name.startswith("encoder.final_norm"):

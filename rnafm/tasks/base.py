@@ -126,7 +126,7 @@ class Task(pl.LightningModule):
         torch.manual_seed(fold(self._run_seed, self.global_step, batch_idx, self.global_rank))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep which tokens have trained weights, as conversions make up the others, and the task."""
+        """Keep the task and which tokens have trained weights: conversions make up the others."""
         checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["trained_ids"] = list(self.trained_ids)
         checkpoint["run_seed"] = self._run_seed
@@ -168,7 +168,8 @@ class Task(pl.LightningModule):
                 groups.setdefault((scale, exempt), []).append(parameter)
         optimizer = self.optimizer(
             [
-                {"params": parameters, "lr_scale": scale} | ({"weight_decay": 0.0} if exempt else {})
+                {"params": parameters, "lr_scale": scale}
+                | ({"weight_decay": 0.0} if exempt else {})
                 for (scale, exempt), parameters in sorted(groups.items(), key=lambda item: item[0])
             ]
         )
@@ -184,7 +185,7 @@ class Task(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def lr_scale(self, name: str) -> float:  # noqa: ARG002  # for subclasses
+    def lr_scale(self, name: str) -> float:  # for subclasses
         """What the learning rate of a parameter is multiplied by.
 
         Args:

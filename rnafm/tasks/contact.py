@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -91,7 +92,8 @@ class ContactPrediction(SupervisedTask):
             decoder=None if decoder is None else asdict(decoder),
         )
         self.loss_sum = MeanMetric()
-        self.pair_scores = torch.nn.ModuleList(PairScores() for _ in self.candidates)
+        self.pair_scores = [PairScores() for _ in self.candidates]
+        self.metrics = torch.nn.ModuleList(self.pair_scores)  # so that they are on its device
 
     @property
     def monitor(self) -> str:
@@ -157,7 +159,8 @@ class ContactPrediction(SupervisedTask):
         if not self.trainer.sanity_checking:
             self.decoder = best
         chosen = results[self.candidates.index(best)]
-        self.log_scores({"loss": self.loss_sum.compute(), **chosen, "threshold": best.threshold})
+        threshold = torch.tensor(best.threshold, device=self.device)
+        self.log_scores({"loss": self.loss_sum.compute(), **chosen, "threshold": threshold})
         for each in (self.loss_sum, *self.pair_scores):
             each.reset()
 
@@ -184,7 +187,7 @@ class ContactPrediction(SupervisedTask):
             self.decoder = Decoder(**checkpoint["decoder"])
 
     def _text(self, batch: Batch) -> Iterator[str]:
-        for tokens in batch.tokens.cpu().split(batch.cu_seqlens.diff().tolist()):
+        for tokens in torch.split(batch.tokens.cpu(), batch.cu_seqlens.diff().tolist()):
             yield self.encoder.vocabulary.decode(tokens[1:-1].tolist())
 
 
@@ -198,13 +201,13 @@ def _upper(maps: list[Tensor]) -> Tensor:
 
 
 def _probabilities(logits: Tensor) -> NDArray[np.float32]:
-    return logits.detach().float().sigmoid().cpu().numpy()  # type: ignore[no-any-return]
+    return logits.detach().float().sigmoid().cpu().numpy()
 
 
 def _pairs_of(batch: Batch, number: int) -> NDArray[np.int64]:
     """Labelled pairs of a sequence of the batch, (P, 2)."""
     assert batch.labels is not None  # noqa: S101  # bound in setup
-    return batch.labels[batch.labels[:, 0] == number, 1:].cpu().numpy()  # type: ignore[no-any-return]
+    return batch.labels[batch.labels[:, 0] == number, 1:].cpu().numpy()
 
 
 def _contact_maps(batch: Batch) -> Iterator[Tensor]:
@@ -222,11 +225,11 @@ def _describe(head: ContactHead) -> dict[str, Any]:
 
 def _rebuild(values: Mapping[str, Any]) -> HeadCallable:
     """The head that :func:`_describe` described, among the classes that are imported."""
-    kinds = [ContactHead]
+    kinds: list[Any] = [ContactHead]
     for kind in kinds:
         kinds += kind.__subclasses__()
         if f"{kind.__module__}.{kind.__qualname__}" == values["class_path"]:
-            return lambda config, kind=kind: kind(config, **values["init_args"])
+            return partial(kind, **values["init_args"])
     raise ValueError(
         f"the checkpoint has a head {values['class_path']}, which is not known here; import its "
         "module first"

@@ -66,9 +66,11 @@ def _find(name: str, path: Path) -> type[SupervisedTask]:
         raise ValueError(
             f"{path} was made by {name}, which is not imported; name its module with --task-module"
         )
-    if not (isinstance(found, type) and issubclass(found, SupervisedTask)):
-        what = "pretraining" if isinstance(found, type) and issubclass(found, Task) else "no"
+    kinds = found.__mro__ if isinstance(found, type) else ()
+    if SupervisedTask not in kinds:
+        what = "pretraining" if Task in kinds else "no"
         raise ValueError(
             f"{path} holds a {what} task ({name}); predictions come from fine-tuned ones"
         )
-    return found
+    fine_tuned: type[SupervisedTask] = found
+    return fine_tuned

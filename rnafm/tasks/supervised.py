@@ -45,7 +45,7 @@ class SupervisedTask(Task):
     """
 
     level: ClassVar[Literal["sequence", "token", "pairs"]]
-    described = ("objective", "adaptation")
+    described: ClassVar[tuple[str, ...]] = ("objective", "adaptation")
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class SupervisedTask(Task):
         """Which embeddings the head reads, and are kept where the encoder is frozen."""
         return "tokens"
 
-    def pool(self, embeddings: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+    def pool(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """What the head :attr:`reads`, from the embeddings of all tokens, (N, D)."""
         return embeddings
 
@@ -115,7 +115,7 @@ class SupervisedTask(Task):
         self.log_scores(self.scores.compute())
         self.scores.reset()
 
-    def test_step(self, batch: Batch) -> list[Any]:
+    def test_step(self, batch: Batch) -> list[Any]:  # type: ignore[override]  # for the callback
         """What :meth:`predict_step` gives; the report is made of it."""
         return self.predict_step(batch)
 
@@ -171,7 +171,7 @@ class SupervisedTask(Task):
             self.encoder.eval()
         return self
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:  # noqa: ARG002
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Leave blocks alone that are not unfrozen yet.
 
         Their gradients are dropped rather than not computed, so that all devices always agree on
@@ -193,7 +193,8 @@ class SupervisedTask(Task):
         """A probe asks what the embeddings hold, not what a head can make of them."""
         if hidden_dim is not None and self.adaptation.mode == "probe":
             raise ValueError(
-                f"a probe has a linear head: leave hidden_dim ({hidden_dim}) out, or use mode frozen"
+                f"a probe has a linear head: leave hidden_dim ({hidden_dim}) out, or use mode "
+                "frozen"
             )
 
     def _encode(self, batch: Batch) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from rnafm.modules.heads import TokenHead
 from rnafm.tasks.supervised import SupervisedTask
 
@@ -41,4 +43,4 @@ class TokenPrediction(SupervisedTask):
         """For each sequence values in the original unit, or probabilities, (L, C)."""
         predictions = self.objective.predict(self(batch)).detach().float().cpu()
         lengths = batch.cu_seqlens.diff().tolist()
-        return [part[1:-1].numpy() for part in predictions.split(lengths)]
+        return [part[1:-1].numpy() for part in torch.split(predictions, lengths)]

@@ -21,6 +21,7 @@ def crossval(
     Words after ``--`` are options of ``rnafm fit``, such as --trainer.max_epochs=5.
 
     Args:
+        *options: Of ``rnafm fit``.
         config: Recipe, whose data have a ``split`` (by hash, group or cluster).
         folds: Number of folds: every sequence is in the test of one of them.
         seeds: Runs of every fold, with seeds 0, 1, ...

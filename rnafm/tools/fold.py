@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path  # noqa: TC003  # the command line reads the signature
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rnafm.data.fasta import Record
     from rnafm.modules.constraints import Constraints
+    from rnafm.modules.folding import Decoder
+    from rnafm.tools.prediction_files import PredictionFile
 
 
 def fold(
@@ -39,11 +45,7 @@ def fold(
             unpaired, matching brackets pair, . is free.
         pictures: Folder for a drawing of every structure.
     """
-    from dataclasses import replace
-
     from rnafm.data.structure import format_dbn
-    from rnafm.files import atomic
-    from rnafm.modules.folding import decode
     from rnafm.tools.prediction_files import open_format
     from rnafm.tools.predictor import Predictor, chunks, read_records
 
@@ -54,44 +56,97 @@ def fold(
             f"{checkpoint} predicts a label per {task.level}, not structures; use rnafm predict"
         )
     chosen = {"method": decoder, "threshold": threshold, "max_span": max_span}
-    task.decoder = replace(
-        task.decoder, **{name: value for name, value in chosen.items() if value is not None}
-    )
-    known = {} if constraints is None else read_constraints(constraints)
+    task.decoder = replace(task.decoder, **{k: v for k, v in chosen.items() if v is not None})
+    known = _known(fasta, constraints)
     print(f"decoder: {task.decoder.describe()}", file=sys.stderr)
     writer = None if out is None else open_format(out, task, probabilities=True)
     parts: list[Path] = []
     count = 0
     for chunk in chunks(read_records(fasta, "sequence", "id")):
-        folds = predictor.predict(chunk, fasta)
-        for number, record in enumerate(chunk):
-            if (what := known.pop(record.name, None)) is not None:
-                pairs = decode(folds[number].probabilities, record.sequence, task.decoder, what)
-                folds[number] = folds[number]._replace(pairs=pairs)
+        folds = _constrained(predictor.predict(chunk, fasta), chunk, task.decoder, known)
+        for record, found in zip(chunk, folds, strict=True):
             if writer is None:
-                print(format_dbn(record.name, record.sequence, folds[number].pairs), end="")
+                print(format_dbn(record.name, record.sequence, found.pairs), end="")
             if pictures is not None:
-                _draw(pictures, record.name, record.sequence, folds[number].pairs)
+                _draw(pictures, record.name, record.sequence, found.pairs)
         count += len(chunk)
         if writer is not None and out is not None:
             parts.append(out.with_name(f".{out.name}.{len(parts)}"))
             writer.part(parts[-1], chunk, folds)
-    if known:
-        raise ValueError(
-            f"{constraints}: there is no sequence named {', '.join(sorted(known)[:5])} in {fasta}"
-        )
     if writer is not None and out is not None:
-        with atomic(out) as temporary:
-            writer.merge(parts, temporary)
-        for part in parts:
-            part.unlink()
+        _finish(writer, parts, out)
         print(f"{count:,} structures written to {out}")
-    if predictor.windowed:
-        limit = task.encoder.config.max_length
-        print(
-            f"{predictor.windowed:,} sequences longer than {limit:,} nt were read in windows",
-            file=sys.stderr,
-        )
+    if known:
+        names = ", ".join(sorted(known)[:5])
+        raise ValueError(f"{constraints or fasta}: no sequence is named {names} in {fasta}")
+    predictor.say_windows()
+
+
+def _finish(writer: PredictionFile, parts: list[Path], out: Path) -> None:
+    """Put the parts together."""
+    from rnafm.files import atomic
+
+    with atomic(out) as temporary:
+        writer.merge(parts, temporary)
+    for part in parts:
+        part.unlink()
+
+
+def _constrained(
+    folds: list[Any], records: Sequence[Record], decoder: Decoder, known: dict[str, Constraints]
+) -> list[Any]:
+    """Decode those again of which something is known; takes them out of ``known``."""
+    from rnafm.modules.folding import decode
+
+    result = []
+    for fold_, record in zip(folds, records, strict=True):
+        what = known.pop(record.name, None)
+        if what is None:
+            result.append(fold_)
+        else:
+            pairs = decode(fold_.probabilities, record.sequence, decoder, what)
+            result.append(fold_._replace(pairs=pairs))
+    return result
+
+
+def _known(fasta: Path, constraints: Path | None) -> dict[str, Constraints]:
+    """What is known of some sequences, from the table with them and from a file of its own."""
+    known = read_reactivities(fasta)
+    if constraints is not None:
+        for name, what in read_constraints(constraints).items():
+            measured = known[name].reactivities if name in known else None
+            known[name] = replace(what, reactivities=measured)
+    return known
+
+
+def read_reactivities(path: Path) -> dict[str, Constraints]:
+    """SHAPE reactivities by name, where the sequences are in a table that has them.
+
+    Raises:
+        ValueError: If a cell is no list of numbers.
+    """
+    from rnafm.data.labels import LabelSpec, encode_labels
+    from rnafm.data.table import read_table, unique_ids
+    from rnafm.modules.constraints import Constraints
+    from rnafm.tools.predictor import is_table
+
+    if not is_table(path):
+        return {}
+    table = read_table(path)
+    if "reactivity" not in table.columns:
+        return {}
+    labels = encode_labels(
+        [[cell] for cell in table.columns["reactivity"]],
+        LabelSpec("value", "token", 1),
+        [len(sequence) for sequence in table.columns["sequence"]],
+        table.places,
+        columns=["reactivity"],
+    )
+    names = unique_ids(table, "id")
+    return {
+        name: Constraints(reactivities=values[:, 0])
+        for name, values in zip(names, labels, strict=True)
+    }
 
 
 def read_constraints(path: Path) -> dict[str, Constraints]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003  # the command line reads the signature
 from typing import Literal
 
@@ -65,9 +64,5 @@ def predict(
         raise ValueError(f"{data} has no sequences")
     if parts.finish(number, writer.merge):
         print(f"{count:,} predictions written to {out}")
-        if predictor.windowed and processes.world_size == 1:
-            limit = predictor.task.encoder.config.max_length
-            print(
-                f"{predictor.windowed:,} sequences longer than {limit:,} nt were read in windows",
-                file=sys.stderr,
-            )
+        if processes.world_size == 1:
+            predictor.say_windows()

@@ -79,6 +79,15 @@ class Predictor:
                     results[number] = result
         return results
 
+    def say_windows(self) -> None:
+        """Say how many sequences did not fit into the model at once."""
+        if self.windowed:
+            limit = self.task.encoder.config.max_length
+            print(
+                f"{self.windowed:,} sequences longer than {limit:,} nt were read in windows",
+                file=sys.stderr,
+            )
+
     def _packs(self, lengths: list[int]) -> Iterator[list[int]]:
         """Numbers of the sequences of each batch, by length."""
         if self.task.level == "pairs":
@@ -125,13 +134,17 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield chunk
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file is a table, by its name; else it is FASTA."""
+    return path.name.removesuffix(".gz").endswith(_TABLES)
+
+
 def read_records(path: Path, sequence_column: str, id_column: str) -> Iterator[Record]:
     """Sequences of a FASTA file or a table, upper case and with U for T."""
     from rnafm.data.fasta import FastaFile, Record
     from rnafm.data.table import read_table, require
 
-    name = path.name.removesuffix(".gz")
-    if not name.endswith(_TABLES):
+    if not is_table(path):
         for record in FastaFile(path):
             yield record._replace(sequence=record.sequence.upper().replace("T", "U"))
         return

@@ -195,6 +195,7 @@ def open_writer(path: Path, dim: int, *, per_token: bool) -> Iterator[Writer]:
 
 
 def load_package(package: str, extra: str) -> Any:
+    """A package that may be missing; ``extra`` of this one brings it."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
