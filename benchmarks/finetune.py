@@ -73,7 +73,7 @@ def sets(data: Path) -> dict[str, dict[str, object]]:
                 "split": {"by": "column", "column": "partition"},
             },
             "pool": "attention",
-            "epochs": 2,
+            "epochs": 1,
         },
         "OpenVaccine": {
             "task": "TokenPrediction",
@@ -88,7 +88,7 @@ def sets(data: Path) -> dict[str, dict[str, object]]:
                 "outputs": [0, 1, 3],
                 "label_length": "prefix",
             },
-            "epochs": 8,
+            "epochs": 5,
         },
         "bpRNA loop types": {
             "task": "TokenPrediction",

@@ -6,7 +6,8 @@ Four parts, each of which can run alone:
 - rnafold: minimum free energy structures of ViennaRNA.
 - hybrid: ViennaRNA with 1 kcal/mol for every published pair (p = 1).
 - decoders: our decoders on the published lists. These have no probabilities: a pair weighs 1, plus
-  1 for each stacked neighbour in the list, over 3; the threshold is 0.
+  1 for each of the two stacked neighbours on either side that are in the list, over 5; the
+  threshold is 0.
 
 No list was made with a threshold or decoder chosen here; the best of several decoders below was
 chosen on the test set, so that it only bounds what choosing on validation can give.
@@ -116,12 +117,14 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def weigh(listed: np.ndarray, length: int, *, stacking: bool) -> np.ndarray:
-    """A list as a matrix: 1 for every pair, or a third for itself and each stacked neighbour."""
-    padded = np.zeros((length + 2, length + 2))
-    padded[listed[:, 0] + 1, listed[:, 1] + 1] = 1
-    inner = padded[1:-1, 1:-1]
+    """A list as a matrix: 1 for a pair, or a fifth for itself and each near stacked neighbour."""
+    padded = np.zeros((length + 4, length + 4))
+    padded[listed[:, 0] + 2, listed[:, 1] + 2] = 1
+    inner = padded[2:-2, 2:-2]
     if stacking:
-        inner = inner * (1 + padded[2:, :-2] + padded[:-2, 2:]) / 3
+        shifts = [(2 + k, 2 - k) for k in (-2, -1, 0, 1, 2)]
+        around = sum(padded[i : i + length, j : j + length] for i, j in shifts)
+        inner = inner * around / 5
     return np.maximum(inner, inner.T)
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# All checks, the same by hand and in CI: format, lint, types, tests, and the wheel from outside the clone.
+# All checks, the same by hand and in CI: format, lint, types, tests, docs, and the wheel from outside the clone.
 set -eu
 BIN=${BIN:-.venv/bin}
 "$BIN"/ruff format --check .
@@ -8,6 +8,7 @@ BIN=${BIN:-.venv/bin}
 "$BIN"/pytest -q
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+"$BIN"/sphinx-build -q -E -W --keep-going docs "$work/site"
 "$BIN"/python -m build --quiet --wheel --outdir "$work" .
 "$BIN"/pip install --quiet --disable-pip-version-check --no-deps --target "$work/site" "$work"/*.whl
 python=$(pwd)/$BIN/python

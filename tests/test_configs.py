@@ -1,5 +1,6 @@
 """Every shipped configuration runs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from rnafm.modules import Encoder
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs" / "pretrain").glob("*.yaml"))
+FINETUNE = sorted((ROOT / "configs" / "finetune").glob("*.yaml"))
 PARTS = sorted(
     [*(ROOT / "configs" / "trainer").glob("*"), *(ROOT / "configs" / "logger").glob("*")]
 )
@@ -60,7 +62,39 @@ def test_a_recipe_trains(recipe, tmp_path, monkeypatch):
     assert last.stat().st_size > 1000
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")
+@pytest.mark.parametrize("recipe", FINETUNE, ids=lambda path: path.stem)
+def test_fine_tuning_trains_and_is_tested(recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    options = [
+        f"--config={recipe}",
+        f"--trainer.logger.init_args.save_dir={tmp_path}",
+        "--model.encoder={num_layers: 1, embed_dim: 16, num_heads: 2, ffn_dim: 16}",
+        "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=1",
+        "--trainer.log_every_n_steps=1",
+        "--trainer.limit_train_batches=2",
+        "--trainer.limit_val_batches=2",
+        "--trainer.limit_test_batches=2",
+    ]
+    if recipe.stem == "contact":
+        options += ["--data.pairs_per_batch=8000"]
+    main(["fit", *options])
+    (run,) = (tmp_path / recipe.stem).glob("version_*")
+    assert {"fit.yaml", "metrics.csv", "loss.png"} <= {path.name for path in run.iterdir()}
+    main(["test", *options, "--ckpt_path=best"])
+    report = json.loads((run / "test" / "metrics.json").read_text())
+    printed = capsys.readouterr().out
+    for floor in report["floors"]:
+        assert floor in printed
+    headline = yaml.safe_load(recipe.read_text())["trainer"]["callbacks"][0]["init_args"]["monitor"]
+    assert headline.removeprefix("val/") in report["metrics"]
+    rows = (run / "test" / "per_sequence.csv").read_text().splitlines()[1:]
+    assert report["num_sequences"] == len(rows)
+    assert len(list((run / "test").glob("*.png"))) >= 2
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, *FINETUNE], ids=lambda path: path.stem)
 def test_a_recipe_is_valid_as_it_is(recipe, capsys):
     with pytest.raises(SystemExit) as exit_info:
         main(["fit", f"--config={recipe}", "--print_config"])

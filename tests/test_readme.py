@@ -29,11 +29,17 @@ BLOCKS = [
 COMMANDS = [
     line
     for _, kind, body in BLOCKS
-    if kind != "python"
+    if kind not in ("python", "text")
     for line in body.replace("\\\n", " ").splitlines()
     if line.startswith("rnafm ")
 ]
 PROGRAMS = [body for _, kind, body in BLOCKS if kind == "python"]
+
+
+def recipe(name):
+    """The recipe of a run."""
+    (path,) = (ROOT / "configs").glob(f"[pf]*/{name}.yaml")  # pretrain, finetune
+    return str(path.relative_to(ROOT))
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -43,7 +49,7 @@ def test_a_command_is_understood(line, monkeypatch, capsys):
     if words[0] in cli.VERBS:
         # A saved configuration of a run has the form of its recipe.
         words = [
-            re.sub(r"runs/small/.*\.yaml", "configs/pretrain/small.yaml", word) for word in words
+            re.sub(r"runs/(\w+)/.*\.yaml", lambda found: recipe(found[1]), word) for word in words
         ]
         with pytest.raises(SystemExit) as exit_info:
             cli.main([*words, "--print_config"])
@@ -53,8 +59,8 @@ def test_a_command_is_understood(line, monkeypatch, capsys):
     tool = cli.find_tool(words[0])
 
     @functools.wraps(tool)
-    def record(**options):
-        calls.append(options)
+    def record(*rest, **options):
+        calls.append((rest, options))
 
     monkeypatch.setattr(cli, "find_tool", lambda _: record)
     cli.main(words)

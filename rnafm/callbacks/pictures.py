@@ -93,8 +93,8 @@ class LossCurve(pl.Callback):
             axes.axhline(self.baseline, color="#444444", ls="--", lw=1, label=label)
         axes.set(
             xlabel="optimizer step",
-            ylabel="loss (nats per hidden token)",
-            title="Masked-language-model loss",
+            ylabel="loss" if self.baseline is None else "loss (nats per hidden token)",
+            title="Loss" if self.baseline is None else "Masked-language-model loss",
         )
         low = min([loss for _, loss in self.val + _smooth(self.train)] or [0.0])
         if self.baseline is not None:  # the start of a run is far above all that matters later

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rnafm.data.labels import encode_labels
-from rnafm.data.supervised import FILE_COLUMN, Rows, SupervisedDataModule
+from rnafm.data.rows import Rows
+from rnafm.data.supervised import SupervisedDataModule
 from rnafm.data.table import Table, concatenate, join_fasta, read_table, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from rnafm.data.labels import LabelSpec
@@ -22,14 +23,16 @@ class LabelledDataModule(SupervisedDataModule):
     """Fine-tuning data from CSV, TSV, Parquet or JSON lines (``.gz`` too).
 
     Args:
-        files: Tables. With ``val_files`` or ``test_files`` these are for training.
+        files: Tables. With ``val_files`` or ``test_files`` these are for training, and may be none
+            where ``test_files`` are tested only.
         labels: Columns with the labels. Per sequence: a number, a class, 0 or 1. Per nucleotide: a
             list, or a text with a letter for each. Several columns are several outputs.
         val_files: Tables for validation.
         test_files: Tables for the test.
         fasta: FASTA file with the sequences, where the tables have none: joined by ``id_column``.
         sequence_column: Column with the sequence.
-        id_column: Column with the name; without it rows are named by their place.
+        id_column: Column with the name; by default ``id``. Without one, rows are named by their
+            place.
         outputs: Which numbers of each list are used, counted from 0, where a column holds lists
             with several; all by default.
         label_length: Whether labels per nucleotide cover the sequence exactly, or may cover only
@@ -52,8 +55,10 @@ class LabelledDataModule(SupervisedDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not files:
+        if not (files or val_files or test_files):
             raise ValueError("files is empty; name at least one table")
+        if not labels:
+            raise ValueError("labels is empty; name at least one column with labels")
         self.files = {
             "train": [Path(path) for path in files],
             "val": [Path(path) for path in val_files or []],
@@ -62,7 +67,6 @@ class LabelledDataModule(SupervisedDataModule):
         self.label_columns, self.fasta = labels, fasta
         self.sequence_column, self.id_column = sequence_column, id_column
         self.label_length, self.outputs = label_length, outputs
-        self._places: list[str] = []
         self._cells: list[Any] = []
 
     @property
@@ -72,55 +76,53 @@ class LabelledDataModule(SupervisedDataModule):
         return f"{', '.join(self.label_columns)} of {files}"
 
     @property
-    def cache_folder(self) -> Path:
-        """Beside the first table."""
-        first = self.files["train"][0]
-        return first.with_name(f"{first.name}.embeddings")
+    def first_file(self) -> Path:
+        """The first table."""
+        return next(path for paths in self.files.values() for path in paths)
 
     def read(self) -> Rows:
         """Read the tables, and the sequences if they are elsewhere."""
-        tables, origin = [], []
-        for split, paths in self.files.items():
+        tables, sides = [], []
+        for side, paths in self.files.items():
             for path in paths:
-                tables.append(read_table(path))
-                for column in self.label_columns:
-                    require(tables[-1], column, "labels")
-                origin += [split] * len(tables[-1])
-        table = concatenate(tables)
-        notes = []
+                tables.append(self._read_table(path))
+                sides += [side] * len(tables[-1])
+        table, notes = concatenate(tables), list[str]()
         if self.fasta is not None:
             table, unused = join_fasta(
                 table, self.fasta, self.id_column or "id", self.sequence_column
             )
             if unused:
                 notes.append(f"{self.fasta}: {unused:,} sequences are in no table and left out")
-        sequences = [
-            _clean(text, place)
-            for text, place in zip(
-                require(table, self.sequence_column, "sequences"), table.places, strict=True
-            )
-        ]
+        texts = require(table, self.sequence_column, "sequences")
+        sequences = [_clean(text, at) for text, at in zip(texts, table.places, strict=True)]
         wanted = [require(table, column, "labels") for column in self.label_columns]
-        self._places, self._cells = table.places, list(zip(*wanted, strict=True))
-        columns = {
-            name: ["" if cell is None else str(cell) for cell in cells]
+        self._cells = list(zip(*wanted, strict=True))
+        others = [
+            name
             for name, cells in table.columns.items()
             if name not in (self.sequence_column, *self.label_columns)
             and not any(isinstance(cell, list | dict) for cell in cells)
+        ]
+        columns = {
+            name: ["" if cell is None else str(cell) for cell in table.columns[name]]
+            for name in others
         }
-        if self.files["val"] or self.files["test"]:
-            columns[FILE_COLUMN] = origin
-        return Rows(self._names(table, notes), sequences, table.places, columns, notes)
+        by_file = sides if self.files["val"] or self.files["test"] else []
+        return Rows(self._names(table), sequences, table.places, columns, by_file, notes)
 
-    def encode(self, spec: LabelSpec, lengths: Sequence[int]) -> list[NDArray[Any]]:
+    def encode(
+        self, spec: LabelSpec, lengths: Sequence[int], used: NDArray[np.bool_]
+    ) -> list[NDArray[Any]]:
         """See :class:`SupervisedDataModule`."""
         if spec.kind == "pairs":
             raise ValueError(
                 "base pairs come from a StructureDataModule, which reads tables with a column "
                 "structure or base_pairs as well; use it as the data"
             )
+        unlabelled = (None,) * len(self.label_columns)
         return encode_labels(
-            self._cells,
+            [row if use else unlabelled for row, use in zip(self._cells, used, strict=True)],
             spec,
             lengths,
             self._places,
@@ -130,20 +132,24 @@ class LabelledDataModule(SupervisedDataModule):
             columns=self.label_columns,
         )
 
-    def _names(self, table: Table, notes: list[str]) -> list[str]:
-        """A name for each row; those that occur again get a number."""
-        column = self.id_column or ("id" if "id" in table.columns else None)
-        if column is None:
-            return list(table.places)
-        seen: Counter[str] = Counter()
-        names = []
-        for cell, place in zip(require(table, column, "names"), table.places, strict=True):
-            name = place if cell in (None, "") else str(cell)
-            seen[name] += 1
-            names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-        if again := sum(count > 1 for count in seen.values()):
-            notes.append(f"{again:,} names of column {column!r} occur again and get #2, #3, ...")
-        return names
+    def _read_table(self, path: Path) -> Table:
+        """One file, with all columns that are needed: another file cannot make up for them."""
+        table = read_table(path)
+        for column in self.label_columns:
+            require(table, column, "labels")
+        if self.fasta is None:
+            require(table, self.sequence_column, "sequences (data.sequence_column)")
+        if self.id_column is not None:
+            require(table, self.id_column, "names (data.id_column)")
+        return table
+
+    def _names(self, table: Table) -> list[str]:
+        """A name for each row: its place, where it has no other."""
+        cells = table.columns.get(self.id_column or "id", [None] * len(table))
+        return [
+            at if cell in (None, "") else str(cell)
+            for cell, at in zip(cells, table.places, strict=True)
+        ]
 
 
 def _clean(text: Any, place: str) -> str:

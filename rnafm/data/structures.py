@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from rnafm.data.rows import Rows
 from rnafm.data.structure_files import find_structure_files, read_structures
-from rnafm.data.supervised import FILE_COLUMN, Rows, SupervisedDataModule
+from rnafm.data.supervised import SupervisedDataModule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,8 @@ class StructureDataModule(SupervisedDataModule):
 
     Args:
         files: Files, folders or patterns such as ``'data/*.ct'``. With ``val_files`` or
-            ``test_files`` these are for training.
+            ``test_files`` these are for training, and may be none where ``test_files`` are tested
+            only.
         val_files: The same for validation.
         test_files: The same for the test.
         pairs_per_batch: Budget of a batch: the sum of squared lengths. Heads compute a map of so
@@ -49,6 +51,8 @@ class StructureDataModule(SupervisedDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not (files or val_files or test_files):
+            raise ValueError("files is empty; name files, folders or patterns")
         self.files = {"train": files, "val": val_files or [], "test": test_files or []}
         self.pairs_per_batch, self.structure_column = pairs_per_batch, structure_column
         self.index_base, self.on_error = index_base, on_error
@@ -57,13 +61,12 @@ class StructureDataModule(SupervisedDataModule):
     @property
     def description(self) -> str:
         """Files."""
-        return ", ".join(path for paths in self.files.values() for path in paths)
+        return ", ".join(str(path) for paths in self.files.values() for path in paths)
 
     @property
-    def cache_folder(self) -> Path:
-        """Beside the first file or folder."""
-        first = find_structure_files(self.files["train"][:1])[0]
-        return first.with_name(f"{first.name}.embeddings")
+    def first_file(self) -> Path:
+        """The first file of all that are meant."""
+        return find_structure_files(path for paths in self.files.values() for path in paths)[0]
 
     @property
     def budget(self) -> int:
@@ -73,9 +76,9 @@ class StructureDataModule(SupervisedDataModule):
     def read(self) -> Rows:
         """Read all files."""
         rows = Rows([], [], [])
-        origin: list[str] = []
         self._pairs = []
-        for split, paths in self.files.items():
+        by_file = bool(self.files["val"] or self.files["test"])
+        for side, paths in self.files.items():
             if not paths:
                 continue
             records, dropped = read_structures(
@@ -86,17 +89,17 @@ class StructureDataModule(SupervisedDataModule):
                 on_error=self.on_error,
             )
             rows.notes += [
-                f"{count:,} structures are left out: {reason} (such as {dropped.examples[reason]})"
+                f"{count:,} structures are left out ({reason}), such as {dropped.examples[reason]}"
                 for reason, count in dropped.items()
             ]
             for record in records:
                 self._add(rows, record)
-                origin.append(split)
-        if self.files["val"] or self.files["test"]:
-            rows.columns[FILE_COLUMN] = origin
+            rows.sides += [side] * len(records) * by_file
         return rows
 
-    def encode(self, spec: LabelSpec, lengths: Sequence[int]) -> list[NDArray[Any]]:
+    def encode(
+        self, spec: LabelSpec, lengths: Sequence[int], used: NDArray[np.bool_]
+    ) -> list[NDArray[Any]]:
         """See :class:`SupervisedDataModule`; the pairs were checked when they were read."""
         if spec.kind != "pairs":
             raise ValueError(
@@ -111,6 +114,6 @@ class StructureDataModule(SupervisedDataModule):
         rows.sequences.append(record.sequence)
         rows.places.append(record.place)
         self._pairs.append(record.pairs)
-        for name in {*rows.columns, *record.columns}:
+        for name in dict.fromkeys((*rows.columns, *record.columns)):
             cells = rows.columns.setdefault(name, [""] * number)
             cells.append(record.columns.get(name, ""))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import abstractmethod
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from rnafm.data.datamodule import RNADataModule
+from rnafm.data.label_cells import NO_CLASS
 from rnafm.data.labelled_dataset import LabelledDataset
 from rnafm.data.labels import describe_labels
 from rnafm.data.leaks import apply_on_leak
 from rnafm.data.loader import PackLoader
-from rnafm.data.partition import Partition, partition
+from rnafm.data.partition import Partition
+from rnafm.data.rows import Rows, divide, number_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,40 +31,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TooLong = Literal["window", "error", "drop"]
-FILE_COLUMN = "partition of the files"  # no column of a table has this name by chance
-
-
-@dataclass
-class Rows:
-    """Labelled RNAs as they were read.
-
-    Attributes:
-        names: Of each RNA.
-        sequences: Upper case, U for T.
-        places: File and line of each, for messages.
-        columns: All other columns, as text.
-        notes: Sentences about what was left out.
-    """
-
-    names: list[str]
-    sequences: list[str]
-    places: list[str]
-    columns: dict[str, list[str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 class SupervisedDataModule(RNADataModule):
     """Splits labelled RNAs, reports leaks, and gives a task its labels in the form it needs.
 
     Args:
-        split: How the rows are divided into training, validation and test.
+        split: How the rows are divided into training, validation and test. Where there are files
+            for validation or test, these decide; without those for validation it is taken from the
+            training files, as this says.
         on_leak: What to do about sequences of validation and test that are in training as well,
             exactly or nearly: report them, stop, or drop them from training.
         too_long: What to do about sequences longer than the encoder takes: read them in overlapping
             windows, stop, or leave them out and count them.
         on_unknown: What to do about letters that the vocabulary lacks: stop, or read ``<unk>``.
         tokens_per_batch: Budget of a batch on one device; a longer sequence goes alone.
+        embedding_folder: Where embeddings of a frozen encoder are kept; by default beside the data.
         **kwargs: See :class:`RNADataModule`.
+
+    Attributes:
+        names: Of all rows.
+        sequences: Of all rows, upper case, U for T.
+        columns: All that the files say besides, as text; name of the column -> of all rows.
+        rows: Row numbers of ``train``, ``val`` and ``test``; int64, ascending.
+        labels: Of all rows, as the task needs them; empty before :meth:`bind`.
+        facts: What a report says about the data: plain values.
     """
 
     def __init__(
@@ -74,11 +66,14 @@ class SupervisedDataModule(RNADataModule):
         too_long: TooLong = "window",
         on_unknown: OnUnknown = "error",
         tokens_per_batch: int = 4096,
+        embedding_folder: Path | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(tokens_per_batch=tokens_per_batch, max_length=0, **kwargs)
+        if too_long not in get_args(TooLong):
+            raise ValueError(f"too_long ({too_long}) must be one of {', '.join(get_args(TooLong))}")
         self.split, self.on_leak, self.too_long = split, on_leak, too_long
-        self.on_unknown = on_unknown
+        self.on_unknown, self.embedding_folder = on_unknown, embedding_folder
         self.spec: LabelSpec | None = None
         self.names: list[str] = []
         self.sequences: list[str] = []
@@ -86,7 +81,11 @@ class SupervisedDataModule(RNADataModule):
         self.rows: dict[str, NDArray[np.int64]] = {}
         self.labels: list[NDArray[Any]] = []
         self.facts: dict[str, Any] = {}
+        self._places: list[str] = []
+        self._tokens: list[NDArray[np.uint8]] = []
+        self._divided: dict[str, NDArray[np.int64]] = {}
         self._datasets: dict[str, LabelledDataset] = {}
+        self._bound: tuple[LabelSpec, int] | None = None
 
     @property
     @abstractmethod
@@ -95,51 +94,69 @@ class SupervisedDataModule(RNADataModule):
 
     @property
     @abstractmethod
-    def cache_folder(self) -> Path:
-        """Where embeddings of these sequences may be kept."""
+    def first_file(self) -> Path:
+        """The file or folder that the data are known by."""
 
     @abstractmethod
     def read(self) -> Rows:
-        """Read all files. A column ``FILE_COLUMN`` says which split the files are for."""
+        """Read all files."""
 
     @abstractmethod
-    def encode(self, spec: LabelSpec, lengths: Sequence[int]) -> list[NDArray[Any]]:
+    def encode(
+        self, spec: LabelSpec, lengths: Sequence[int], used: NDArray[np.bool_]
+    ) -> list[NDArray[Any]]:
         """The labels of all rows as arrays; refuses those that the task cannot learn from.
 
         Args:
             spec: What the task needs.
             lengths: Tokens of each sequence, without special ones.
+            used: Which rows are in a split; what the others have as labels does not matter.
         """
 
+    @property
+    def cache_folder(self) -> Path:
+        """Where embeddings of these sequences are kept."""
+        beside = self.first_file.with_name(f"{self.first_file.name}.embeddings")
+        return self.embedding_folder or beside
+
+    @property
+    def unit(self) -> str:
+        """What a token stands for."""
+        return "nucleotides" if self.vocabulary.letters_per_token == 1 else "codons"
+
     def setup(self, stage: str) -> None:
-        """Read, split, and look for leaks."""
-        if self.sequences:
+        """Read, split, and look for leaks; a second time it does nothing."""
+        if self._divided:
             return
-        rows = self._raw = self.read()
-        for note in rows.notes:
-            logger.info("%s", note)
-        self.names, self.sequences, self.columns = rows.names, rows.sequences, rows.columns
-        split = self.split
-        if FILE_COLUMN in rows.columns:
-            split = Partition(by="column", column=FILE_COLUMN, val=split.val, seed=split.seed)
-        result = partition(split, rows.sequences, rows.columns)
-        self.rows, reports = apply_on_leak(result.rows, rows.sequences, self.on_leak)
-        rows.columns.pop(FILE_COLUMN, None)
-        logger.info("split: %s", result.how)
-        for line in result.notes:
-            logger.info("%s", line)
-        for name, report in reports.items():
-            for line in report.lines(name):
-                logger.info("%s", line)
-        self.facts |= {
-            "data": self.description,
-            "split": result.how,
-            "leaks": {name: report.numbers() for name, report in reports.items()},
-        }
-        self._tokens = [
+        rows = self.read()
+        if not rows.sequences:
+            raise ValueError(f"{self.description}: no RNA is left; {'; '.join(rows.notes)}")
+        tokens = [
             self.vocabulary.encode(sequence, on_unknown=self.on_unknown, name=place)
             for sequence, place in zip(rows.sequences, rows.places, strict=True)
         ]
+        self.names = number_names(rows.names, rows.notes)
+        self._note_unknown(tokens, rows.notes)
+        for note in rows.notes:
+            logger.info("%s", note)
+        result = divide(rows, self.split)
+        logger.info("Split %s", result.how)
+        for note in result.notes:
+            logger.info("%s", note)
+        divided, reports = apply_on_leak(result.rows, rows.sequences, self.on_leak)
+        if len(divided["train"]):
+            for name, report in reports.items():
+                for line in report.lines(name):
+                    logger.info("%s", line)
+            self.facts["leaks"] = {name: report.numbers() for name, report in reports.items()}
+        self.facts |= {
+            "data": self.description,
+            "vocabulary": self.vocabulary.name,
+            "split": result.how,
+            "notes": [*rows.notes, *result.notes],
+        }
+        self.sequences, self.columns, self._places = rows.sequences, rows.columns, rows.places
+        self._tokens, self._divided, self.rows = tokens, divided, divided
 
     def bind(self, spec: LabelSpec, max_length: int) -> None:
         """Prepare the labels for a task, and check every one of them before anything is trained.
@@ -151,11 +168,15 @@ class SupervisedDataModule(RNADataModule):
         Raises:
             ValueError: If labels are missing or are not what the task can learn from.
         """
-        lengths = [len(tokens) - 2 for tokens in self._tokens]
-        self._check_lengths(np.array(lengths), max_length)
-        self.labels, self.spec = self.encode(spec, lengths), spec
-        for split, rows in self.rows.items():
-            self._datasets[split] = LabelledDataset(
+        self.setup("fit")
+        if self._bound == (spec, max_length):
+            return
+        lengths = np.array([len(tokens) - 2 for tokens in self._tokens])
+        self.rows = self._fitting(lengths, max_length)
+        used = np.isin(np.arange(len(lengths)), np.concatenate(list(self.rows.values())))
+        self.labels, self.spec = self.encode(spec, lengths.tolist(), used), spec
+        self._datasets = {
+            split: LabelledDataset(
                 self._tokens,
                 rows,
                 self.labels,
@@ -163,7 +184,10 @@ class SupervisedDataModule(RNADataModule):
                 seed=self.seed,
                 budget=self.budget,
             )
-        self._describe(spec, np.array(lengths))
+            for split, rows in self.rows.items()
+        }
+        self._describe(spec, lengths)
+        self._bound = spec, max_length
 
     @property
     def fingerprint(self) -> str:
@@ -174,8 +198,17 @@ class SupervisedDataModule(RNADataModule):
         return digest.hexdigest()
 
     def labels_of(self, split: str) -> NDArray[Any]:
-        """All labels of a split, end to end: (n, C) or (n,)."""
+        """All labels of a split, end to end: (n, C) or (n,).
+
+        Raises:
+            ValueError: If it has no rows.
+        """
         parts = [np.atleast_1d(self.labels[row]) for row in self.rows[split]]
+        if not parts:
+            raise ValueError(
+                f"there are no rows for {split}, whose labels are needed; name files for it, or "
+                "give it a share of the split"
+            )
         if self.spec is not None and self.spec.level == "sequence" and self.spec.kind != "class":
             return np.stack(parts)
         return np.concatenate(parts)
@@ -189,6 +222,10 @@ class SupervisedDataModule(RNADataModule):
             )
         return {name: data for name, data in self._datasets.items() if len(data.indices)}
 
+    def val_dataloader(self) -> PackLoader | list[Any]:  # type: ignore[override]
+        """The same batches every time; a split may do without validation."""
+        return super().val_dataloader() if "val" in self.splits() else []
+
     def num_tokens(self) -> NDArray[np.int64]:
         """Tokens of every sequence, special ones included; (n,)."""
         return np.array([len(tokens) for tokens in self._tokens])
@@ -196,48 +233,76 @@ class SupervisedDataModule(RNADataModule):
     def every_row(self) -> PackLoader:
         """Batches of all sequences, each once, without labels."""
         rows = np.arange(len(self.sequences))
-        data = LabelledDataset(self._tokens, rows, None, level="sequence", seed=0)
-        longest = int(data.lengths().max())
-        return PackLoader(data, max(self.tokens_per_batch, longest), reshuffle=False)
+        budget = self.tokens_per_batch
+        data = LabelledDataset(self._tokens, rows, None, level="sequence", budget=budget)
+        return PackLoader(data, budget, reshuffle=False)
 
-    def _check_lengths(self, lengths: NDArray[np.int64], max_length: int) -> None:
-        longer = np.flatnonzero(lengths > max_length)
-        used = np.concatenate(list(self.rows.values()))
-        longer = np.intersect1d(longer, used)
+    def _note_unknown(self, tokens: list[NDArray[np.uint8]], notes: list[str]) -> None:
+        counts = [int(np.count_nonzero(ids == self.vocabulary.unk_id)) for ids in tokens]
+        if any(counts):
+            notes.append(
+                f"{sum(counts):,} {self.unit} in {np.count_nonzero(counts):,} sequences are not in "
+                f"the vocabulary and are read as {self.vocabulary.unk}"
+            )
+
+    def _fitting(self, lengths: NDArray[np.int64], max_length: int) -> dict[str, NDArray[np.int64]]:
+        """The rows of each split that the encoder can read."""
+        rows = self._divided
+        longer = np.intersect1d(
+            np.flatnonzero(lengths > max_length), np.concatenate(list(rows.values()))
+        )
         if not len(longer):
-            return
+            return rows
+        found = f"{len(longer):,} sequences are longer than the {max_length:,} {self.unit}"
         if self.too_long == "error":
             first = int(longer[0])
             raise ValueError(
-                f"{self._raw.places[first]}: {self.names[first]!r} has {lengths[first]:,} tokens, "
-                f"the encoder takes {max_length:,} at once ({len(longer):,} rows are longer); set "
-                "data.too_long to window or drop"
+                f"{self._places[first]}: {self.names[first]!r} has {lengths[first]:,} {self.unit}; "
+                f"{found} that the encoder takes at once; set data.too_long to window or drop"
             )
         if self.too_long == "window":
-            logger.info(
-                "%s sequences longer than %s are read in overlapping windows",
-                f"{len(longer):,}",
-                f"{max_length:,}",
-            )
-            return
-        self.rows = {name: np.setdiff1d(rows, longer) for name, rows in self.rows.items()}
-        logger.info(
-            "%s sequences longer than %s are left out", f"{len(longer):,}", f"{max_length:,}"
-        )
+            note = f"{found} that the encoder takes at once: they are read in overlapping windows"
+        else:
+            counts = {name: len(np.intersect1d(part, longer)) for name, part in rows.items()}
+            shown = ", ".join(f"{count:,} of {name}" for name, count in counts.items() if count)
+            note = f"{found} that the encoder takes at once and are left out: {shown}"
+            rows = {name: np.setdiff1d(part, longer) for name, part in rows.items()}
+            if empty := [name for name in rows if self._divided[name].size > rows[name].size == 0]:
+                raise ValueError(
+                    f"too_long (drop): nothing is left of {', '.join(empty)}; {note}; set "
+                    "data.too_long to window"
+                )
+        logger.info("%s", note)
+        self.facts["long_sequences"] = note
+        return rows
 
     def _describe(self, spec: LabelSpec, lengths: NDArray[np.int64]) -> None:
-        counts = {}
         for name, rows in self.rows.items():
-            if len(rows):
-                own = lengths[rows]
-                logger.info(
-                    "%s: %s sequences of %s to %s tokens",
-                    name,
-                    f"{len(rows):,}",
-                    f"{own.min():,}",
-                    f"{own.max():,}",
+            if not len(rows):
+                continue
+            labels = [self.labels[row] for row in rows]
+            shortest, longest = lengths[rows].min(), lengths[rows].max()
+            logger.info(
+                f"{name}: {len(rows):,} sequences of {shortest:,} to {longest:,} {self.unit}"  # noqa: G004
+            )
+            for line in _lines(labels, spec):
+                logger.info("  %s", line)
+            if name == "val" and spec.kind != "pairs" and not _any_known(labels):
+                raise ValueError(
+                    f"none of the {len(rows):,} validation sequences has a label, so nothing can "
+                    "be scored; label some, or choose other rows with data.split"
                 )
-                lines = describe_labels([self.labels[row] for row in rows], spec)
-                logger.info("  %s", "; ".join(lines))
-            counts[name] = len(rows)
-        self.facts["sequences"] = counts
+        self.facts["sequences"] = {name: len(rows) for name, rows in self.rows.items()}
+
+
+def _lines(labels: list[NDArray[Any]], spec: LabelSpec) -> list[str]:
+    """Classes in one line, outputs in one each."""
+    lines = describe_labels(labels, spec)
+    return ["; ".join(lines)] if spec.kind == "class" else lines
+
+
+def _any_known(labels: list[NDArray[Any]]) -> bool:
+    return any(
+        bool((label != NO_CLASS).any() if label.dtype == np.int64 else (~np.isnan(label)).any())
+        for label in labels
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -25,8 +26,9 @@ def load_task(path: str | PathLike[str]) -> SupervisedTask:
         The task on the CPU, in evaluation mode.
 
     Raises:
+        FileNotFoundError: If there is nothing at ``path``.
         ValueError: If there is no task to predict with in the file, or it is of a class that was
-            not imported.
+            not imported or has changed.
     """
     from rnafm.checkpoints import load_checkpoint
     from rnafm.checkpoints.pickles import load_pickle
@@ -38,20 +40,24 @@ def load_task(path: str | PathLike[str]) -> SupervisedTask:
         content = load_pickle(path)
     if "task" not in content:
         if load_checkpoint(path).structure_head is None:
-            raise ValueError(
-                f"{path} holds no fine-tuned task: it can embed and fill masks; fine-tune it with "
-                "rnafm fit --config configs/finetune/... first"
-            )
+            raise ValueError(f"{path} {_untrained('holds no fine-tuned task', path)}")
         task: SupervisedTask = ContactPrediction(checkpoint=path)
         return task.eval()
-    values = {
+    kind = _find(content["task"], path)
+    values = {  # without what the command line adds: _class_path, _instantiator
         name: value
         for name, value in content["hyper_parameters"].items()
         if not name.startswith("_")
     }
-    kind = _find(content["task"], path)
-    task = kind(**values)
-    task.load_state_dict(content["state_dict"])
+    try:
+        task = kind(**values)
+        task.load_state_dict(content["state_dict"])
+    except (TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} does not fit {content['task']} as it is now ({reason}); use the code that it "
+            "was trained with"
+        ) from error
     task.on_load_checkpoint(content)
     return task.eval()
 
@@ -60,7 +66,8 @@ def _find(name: str, path: Path) -> type[SupervisedTask]:
     """A class by its full name; modules that are not of this package must be imported already."""
     module, _, kind = name.rpartition(".")
     if module.startswith("rnafm."):
-        importlib.import_module(module)
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(module)
     found = getattr(sys.modules.get(module), kind, None)
     if found is None:
         raise ValueError(
@@ -69,8 +76,13 @@ def _find(name: str, path: Path) -> type[SupervisedTask]:
     kinds = found.__mro__ if isinstance(found, type) else ()
     if SupervisedTask not in kinds:
         what = "pretraining" if Task in kinds else "no"
-        raise ValueError(
-            f"{path} holds a {what} task ({name}); predictions come from fine-tuned ones"
-        )
+        raise ValueError(f"{path} {_untrained(f'holds a {what} task ({name})', path)}")
     fine_tuned: type[SupervisedTask] = found
     return fine_tuned
+
+
+def _untrained(what: str, path: Path) -> str:
+    return (
+        f"{what}: it can embed and fill masks; fine-tune it first: rnafm fit --config "
+        f"configs/finetune/... --model.checkpoint {path}"
+    )

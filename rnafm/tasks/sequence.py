@@ -43,7 +43,7 @@ class SequencePrediction(SupervisedTask):
     @property
     def reads(self) -> str:
         """Learned weights need the embeddings of all tokens; otherwise the pooled ones will do."""
-        return "tokens" if self.head.pooling == "attention" else f"{self.head.pooling}s"
+        return "tokens" if self.head.pooling == "attention" else self.head.pooling
 
     def pool(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """See :class:`SupervisedTask`."""

@@ -20,7 +20,7 @@ from rnafm.tasks.base import Task
 from rnafm.tasks.objectives import Objective
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     import lightning.pytorch as pl
     from lightning.pytorch.cli import OptimizerCallable
@@ -97,7 +97,7 @@ class SupervisedTask(Task):
     def embeddings(self, batch: Batch) -> Tensor:
         """What the head reads: from the encoder, or from the disk where it is frozen."""
         if self._cache is not None:
-            return self._cache.read(batch.indices)
+            return self._cache.read(batch.indices).to(self.dtype)
         return self._encode(batch)
 
     def training_step(self, batch: Batch) -> Tensor:
@@ -122,7 +122,11 @@ class SupervisedTask(Task):
     @property
     def facts(self) -> dict[str, Any]:
         """What a report says of the task."""
-        return {"task": type(self).__name__, "adaptation": self.adaptation.mode}
+        return {
+            "task": type(self).__name__,
+            "objective": type(self.objective).__name__,
+            "adaptation": self.adaptation.mode,
+        }
 
     def reported(self, predictions: dict[int, Any]) -> dict[int, Any]:
         """What a report scores of the predictions of :meth:`predict_step`."""
@@ -142,13 +146,16 @@ class SupervisedTask(Task):
     def setup(self, stage: str) -> None:
         """Bind the data to the objective: all labels are checked here, before the first step."""
         super().setup(stage)
+        self._cache = None  # of other data, perhaps
         data = getattr(self.trainer, "datamodule", None)
         if data is None or not hasattr(data, "bind"):
+            given = "there is none" if data is None else f"{type(data).__name__} has no labels"
             raise ValueError(
-                f"{type(self).__name__} needs data with labels, such as LabelledDataModule; "
-                f"{type(data).__name__ if data is not None else 'no data module'} has none"
+                f"{type(self).__name__} needs data with labels, such as LabelledDataModule or "
+                f"StructureDataModule; {given}"
             )
         data.bind(self.objective.spec(self.level), self.encoder.config.max_length)
+        self._check_splits(stage, data.splits())
         if stage == "fit":
             self.fit_objective(data)
 
@@ -189,6 +196,10 @@ class SupervisedTask(Task):
         if self.adaptation.frozen and self.reads:
             self._cache = self._open_cache()
 
+    def on_fit_end(self) -> None:
+        """Read no more of the embeddings: what is predicted from here on may be anything."""
+        self._cache = None
+
     def refuse_hidden(self, hidden_dim: int | None) -> None:
         """A probe asks what the embeddings hold, not what a head can make of them."""
         if hidden_dim is not None and self.adaptation.mode == "probe":
@@ -196,6 +207,24 @@ class SupervisedTask(Task):
                 f"a probe has a linear head: leave hidden_dim ({hidden_dim}) out, or use mode "
                 "frozen"
             )
+
+    def _check_splits(self, stage: str, splits: Collection[str]) -> None:
+        """Refuse to begin what would stop for want of rows."""
+        needed = {"fit": "train", "validate": "val", "test": "test"}.get(stage)
+        if needed is not None and needed not in splits:
+            raise ValueError(
+                f"there are no rows for {needed} (there are for {', '.join(splits)}); set "
+                f"data.split, or data.{'files' if needed == 'train' else f'{needed}_files'}"
+            )
+        if stage != "fit" or "val" in splits:
+            return
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # a Trainer has them
+            monitored = getattr(callback, "monitor", None) or ""
+            if monitored.startswith("val/"):
+                raise ValueError(
+                    f"there are no rows for validation, and {type(callback).__name__} looks at "
+                    f"{monitored}; set data.split.val or data.val_files, or leave its monitor out"
+                )
 
     def _encode(self, batch: Batch) -> Tensor:
         embeddings = embed_long(self.encoder, batch.tokens, batch.cu_seqlens, batch.max_seqlen)
@@ -209,11 +238,12 @@ class SupervisedTask(Task):
             lengths = np.ones_like(lengths)
         key = hashlib.blake2b(data.fingerprint.encode(), digest_size=8)
         for name, tensor in self.encoder.state_dict().items():
-            key.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+            content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            key.update(name.encode() + content.numpy().tobytes())
         path = data.cache_folder / f"{key.hexdigest()}.{self.reads}.npy"
         cache = EmbeddingCache(path, lengths, self.encoder.config.embed_dim)
         if self.trainer.is_global_zero:
-            cache.fill(self._encode_all(data.every_row()), len(lengths))
+            cache.fill(self._encode_all(data.every_row()))
         self.trainer.strategy.barrier("embedding cache")
         return cache
 

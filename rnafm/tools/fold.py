@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import tempfile
 from dataclasses import replace
-from pathlib import Path  # noqa: TC003  # the command line reads the signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from rnafm.data.fasta import Record
-    from rnafm.modules.constraints import Constraints
-    from rnafm.modules.folding import Decoder
-    from rnafm.tools.prediction_files import PredictionFile
+    from rnafm.tools.inputs import Inputs
+    from rnafm.tools.known import Known
+    from rnafm.tools.predictor import Predictor
+
+_LONGEST_NAME = 100  # of a picture; file systems end at 255 bytes
 
 
-def fold(
+def fold(  # noqa: PLR0913  # one option each
     checkpoint: Path,
     fasta: Path,
     out: Path | None = None,
@@ -26,6 +33,8 @@ def fold(
     max_span: int | None = None,
     constraints: Path | None = None,
     pictures: Path | None = None,
+    on_unknown: Literal["error", "unk"] = "error",
+    task_module: str | None = None,
 ) -> None:
     """Predict the structures of the sequences of a FASTA file.
 
@@ -41,15 +50,19 @@ def fold(
             as bonuses for ViennaRNA's folding (hybrid; needs rnafm[viennarna]).
         threshold: Least probability of a pair.
         max_span: Greatest distance of two nucleotides that pair.
-        constraints: FASTA-like file with a line for each sequence, as ViennaRNA reads them: x is
-            unpaired, matching brackets pair, . is free.
-        pictures: Folder for a drawing of every structure.
+        constraints: File with a line '>name' and a line of constraints for some sequences: x is
+            unpaired, matching brackets ()[]{} pair, . is free.
+        pictures: Folder for a drawing of every structure (needs rnafm[viennarna]).
+        on_unknown: What to do about letters that the vocabulary lacks: stop, or read <unk>.
+        task_module: Module with a task of your own, to import first.
     """
-    from rnafm.data.structure import format_dbn
+    from rnafm.tools.inputs import Inputs
     from rnafm.tools.prediction_files import open_format
-    from rnafm.tools.predictor import Predictor, chunks, read_records
+    from rnafm.tools.predictor import Predictor
 
-    predictor = Predictor(checkpoint)
+    if pictures is not None:
+        _need_vienna()
+    predictor = Predictor(checkpoint, task_module=task_module, on_unknown=on_unknown)
     task: Any = predictor.task
     if task.level != "pairs":
         raise ValueError(
@@ -57,137 +70,126 @@ def fold(
         )
     chosen = {"method": decoder, "threshold": threshold, "max_span": max_span}
     task.decoder = replace(task.decoder, **{k: v for k, v in chosen.items() if v is not None})
-    known = _known(fasta, constraints)
-    print(f"decoder: {task.decoder.describe()}", file=sys.stderr)
     writer = None if out is None else open_format(out, task, probabilities=True)
-    parts: list[Path] = []
-    count = 0
-    for chunk in chunks(read_records(fasta, "sequence", "id")):
-        folds = _constrained(predictor.predict(chunk, fasta), chunk, task.decoder, known)
-        for record, found in zip(chunk, folds, strict=True):
-            if writer is None:
-                print(format_dbn(record.name, record.sequence, found.pairs), end="")
-            if pictures is not None:
-                _draw(pictures, record.name, record.sequence, found.pairs)
-        count += len(chunk)
-        if writer is not None and out is not None:
-            parts.append(out.with_name(f".{out.name}.{len(parts)}"))
+    inputs = Inputs(fasta)
+    known = _known(fasta, constraints)
+    _check_known(inputs, known, constraints)
+    unique = out if writer is not None and writer.needs_unique_names else None
+    survey = predictor.survey(inputs, unique_for=unique)
+    predictor.say(survey)
+    folded = _folded(predictor, inputs, known, pictures)
+    if writer is None or out is None:
+        _print(folded)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        parts = []
+        for number, (chunk, folds) in enumerate(folded):
+            parts.append(Path(folder) / str(number))
             writer.part(parts[-1], chunk, folds)
-    if writer is not None and out is not None:
-        _finish(writer, parts, out)
-        print(f"{count:,} structures written to {out}")
-    if known:
-        names = ", ".join(sorted(known)[:5])
-        raise ValueError(f"{constraints or fasta}: no sequence is named {names} in {fasta}")
-    predictor.say_windows()
+        whole = Path(folder) / f"whole{out.suffix}"
+        writer.merge(parts, whole)
+        whole.replace(out)
+    print(f"{survey.num_records:,} structures written to {out}")
 
 
-def _finish(writer: PredictionFile, parts: list[Path], out: Path) -> None:
-    """Put the parts together."""
-    from rnafm.files import atomic
-
-    with atomic(out) as temporary:
-        writer.merge(parts, temporary)
-    for part in parts:
-        part.unlink()
-
-
-def _constrained(
-    folds: list[Any], records: Sequence[Record], decoder: Decoder, known: dict[str, Constraints]
-) -> list[Any]:
-    """Decode those again of which something is known; takes them out of ``known``."""
+def _folded(
+    predictor: Predictor, inputs: Inputs, known: dict[str, Known], pictures: Path | None
+) -> Iterator[tuple[list[Record], list[Any]]]:
+    """The structures chunk by chunk; draws them on the way."""
     from rnafm.modules.folding import decode
 
-    result = []
-    for fold_, record in zip(folds, records, strict=True):
-        what = known.pop(record.name, None)
-        if what is None:
-            result.append(fold_)
-        else:
-            pairs = decode(fold_.probabilities, record.sequence, decoder, what)
-            result.append(fold_._replace(pairs=pairs))
-    return result
+    task: Any = predictor.task
+    taken: set[str] = set()
+    for chunk in predictor.chunks(inputs):
+        folds = predictor.predict(chunk)
+        for number, record in enumerate(chunk):
+            if (what := known.get(record.name)) is not None:
+                found, letters = folds[number], record.sequence
+                try:
+                    pairs = decode(found.probabilities, letters, task.decoder, what.constraints)
+                except ValueError as error:
+                    raise ValueError(f"{what.place}: {record.name!r}: {error}") from error
+                folds[number] = found._replace(pairs=pairs)
+            if pictures is not None:
+                path = pictures / picture_name(record.name, taken)
+                _draw(path, record, folds[number].pairs)
+        yield chunk, folds
 
 
-def _known(fasta: Path, constraints: Path | None) -> dict[str, Constraints]:
+def _print(folded: Iterator[tuple[list[Record], list[Any]]]) -> None:
+    from rnafm.data.structure import format_dbn
+
+    for chunk, folds in folded:
+        for record, found in zip(chunk, folds, strict=True):
+            print(format_dbn(record.name, record.sequence, found.pairs), end="", flush=True)
+
+
+def _known(fasta: Path, constraints: Path | None) -> dict[str, Known]:
     """What is known of some sequences, from the table with them and from a file of its own."""
+    from rnafm.tools.known import read_constraints, read_reactivities
+
     known = read_reactivities(fasta)
+    if known:
+        print(f"reactivities: of {len(known):,} sequences, from {fasta}", file=sys.stderr)
     if constraints is not None:
-        for name, what in read_constraints(constraints).items():
-            measured = known[name].reactivities if name in known else None
-            known[name] = replace(what, reactivities=measured)
+        given = read_constraints(constraints)
+        print(f"constraints: on {len(given):,} sequences, from {constraints}", file=sys.stderr)
+        for name, what in given.items():
+            if name in known:
+                measured = known[name].constraints.reactivities
+                what.constraints = replace(what.constraints, reactivities=measured)
+        known |= given
     return known
 
 
-def read_reactivities(path: Path) -> dict[str, Constraints]:
-    """SHAPE reactivities by name, where the sequences are in a table that has them.
-
-    Raises:
-        ValueError: If a cell is no list of numbers.
-    """
-    from rnafm.data.labels import LabelSpec, encode_labels
-    from rnafm.data.table import read_table, unique_ids
-    from rnafm.modules.constraints import Constraints
-    from rnafm.tools.predictor import is_table
-
-    if not is_table(path):
-        return {}
-    table = read_table(path)
-    if "reactivity" not in table.columns:
-        return {}
-    labels = encode_labels(
-        [[cell] for cell in table.columns["reactivity"]],
-        LabelSpec("value", "token", 1),
-        [len(sequence) for sequence in table.columns["sequence"]],
-        table.places,
-        columns=["reactivity"],
-    )
-    names = unique_ids(table, "id")
-    return {
-        name: Constraints(reactivities=values[:, 0])
-        for name, values in zip(names, labels, strict=True)
-    }
-
-
-def read_constraints(path: Path) -> dict[str, Constraints]:
-    """What is known about some structures, by name of the sequence.
-
-    Raises:
-        ValueError: If a line is not made of dots, x and brackets.
-    """
-    from rnafm.data.structure import pairs_from_dot_bracket
-    from rnafm.modules.constraints import Constraints
-
-    known: dict[str, str] = {}
-    name = ""
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        line = text.strip()
-        if line.startswith(">"):
-            name = line[1:].split(maxsplit=1)[0] if line[1:].strip() else ""
-        elif line and not name:
-            raise ValueError(f"{path}:{number}: there is no '>name' line before this one; add it")
-        elif line and not line.isalpha():  # a sequence may stand between
-            known[name] = line
-            if strange := sorted(set(line) - set(".x()[]{}<>")):
-                raise ValueError(
-                    f"{path}:{number}: {' '.join(strange)} means nothing in a constraint; use . "
-                    "for free, x for unpaired and brackets for pairs"
-                )
-    return {
-        name: Constraints(
-            pairs=[
-                (int(i), int(j))
-                for i, j in pairs_from_dot_bracket(line.replace("x", "."), f"{path}: {name}")
-            ],
-            unpaired=[place for place, sign in enumerate(line) if sign == "x"],
+def _check_known(inputs: Inputs, known: dict[str, Known], constraints: Path | None) -> None:
+    """Refuse constraints on sequences that are not there, or are longer or shorter."""
+    if constraints is None:
+        return
+    missing = dict(known)
+    for record in inputs:
+        what = missing.pop(record.name, known.get(record.name))
+        if what is not None and what.length != len(record.sequence):
+            raise ValueError(
+                f"{what.place}: the constraint on {record.name!r} has {what.length:,} signs, its "
+                f"sequence {len(record.sequence):,} letters; give each letter one"
+            )
+    for name, what in missing.items():
+        raise ValueError(
+            f"{what.place}: no sequence of {inputs.path} has the name {name!r}; names are the "
+            "first words of headers, in full"
         )
-        for name, line in known.items()
-    }
 
 
-def _draw(folder: Path, name: str, sequence: str, pairs: Any) -> None:
+def picture_name(name: str, taken: set[str]) -> str:
+    """A file name for a drawing: safe on every system, and unlike those taken, to which it goes.
+
+    >>> taken = set()
+    >>> [picture_name(name, taken) for name in ("tRNA/1-73", "trna_1-73", "..")]
+    ['tRNA_1-73.png', 'trna_1-73_2.png', 'unnamed.png']
+    """
+    safe = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in name)
+    stem = result = safe[:_LONGEST_NAME].strip(".") or "unnamed"
+    number = 1
+    while result.lower() in taken:
+        number += 1
+        result = f"{stem}_{number}"
+    taken.add(result.lower())
+    return f"{result}.png"
+
+
+def _draw(path: Path, record: Record, pairs: NDArray[np.int64]) -> None:
     from rnafm.reports.drawing import draw_structure
     from rnafm.reports.pictures import save
 
-    safe = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in name)
-    save(draw_structure(sequence, pairs, title=name), folder / f"{safe}.png")
+    save(draw_structure(record.sequence, pairs, title=record.name), path)
+
+
+def _need_vienna() -> None:
+    try:
+        importlib.import_module("RNA")
+    except ImportError as error:
+        raise ValueError(
+            "pictures need ViennaRNA, which is not installed: pip install 'rnafm[viennarna]'"
+        ) from error

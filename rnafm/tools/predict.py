@@ -19,9 +19,10 @@ def predict(
 ) -> None:
     """Predict for all sequences of a file with a fine-tuned task.
 
-    Sequences longer than the model takes are read in overlapping windows. The output is in the
-    order of the input; a run that was stopped goes on where it was. Started by torchrun, processes
-    share the work.
+    All sequences are looked through before the first prediction. Those longer than the model takes
+    are read in overlapping windows. The output is in the order of the input. A run that was
+    stopped goes on where it was when the same command is given again. Processes that torchrun
+    starts share the work. FASTA files of any size need little memory; a table is held in it.
 
     Args:
         checkpoint: Checkpoint of a fine-tuning run (.ckpt), or published structure weights.
@@ -30,39 +31,40 @@ def predict(
             .npz with base-pair probabilities, for contacts.
         return_probabilities: Write the probability of every class, not only of the predicted one.
         sequence_column: Column of a table with the sequences.
-        id_column: Column of a table with the names.
+        id_column: Column of a table with the names; without a column id they are row_1, row_2 ...
         on_unknown: What to do about letters that the vocabulary lacks: stop, or read <unk>.
         task_module: Module with a task of your own, to import first.
     """
     from rnafm.data.progress import ReadingProgress
+    from rnafm.tools.inputs import Inputs
     from rnafm.tools.parts import Parts, Processes, identity_of
     from rnafm.tools.prediction_files import open_format
-    from rnafm.tools.predictor import Predictor, chunks, read_records
+    from rnafm.tools.predictor import CHUNK, Predictor
 
+    processes = Processes.from_environment()
+    first = processes.rank == 0
+    identity = {
+        "checkpoint": identity_of(checkpoint),
+        "input": identity_of(data),
+        "set of options": [return_probabilities, sequence_column, id_column, on_unknown, CHUNK],
+    }
     predictor = Predictor(checkpoint, task_module=task_module, on_unknown=on_unknown)
     writer = open_format(out, predictor.task, probabilities=return_probabilities)
-    processes = Processes.from_environment()
-    options = [return_probabilities, sequence_column, id_column, on_unknown]
-    identity = {
-        "checkpoint": identity_of(checkpoint) if checkpoint.is_file() else str(checkpoint),
-        "data": identity_of(data),
-        "options": options,
-    }
-    parts = Parts(out, identity, processes)
-    number = count = letters = 0
-    first = processes.rank == 0
-    with ReadingProgress("predicting", data.stat().st_size, enabled=first) as progress:
-        records = read_records(data, sequence_column, id_column)
-        for number, chunk in enumerate(chunks(records), start=1):
-            if parts.missing(number - 1):
-                writer.part(parts.path(number - 1), chunk, predictor.predict(chunk, data))
-            count += len(chunk)
-            size = sum(len(record.sequence) for record in chunk)
-            letters += size
-            progress.update(min(letters, data.stat().st_size), len(chunk), size)
-    if not number:
-        raise ValueError(f"{data} has no sequences")
-    if parts.finish(number, writer.merge):
-        print(f"{count:,} predictions written to {out}")
-        if processes.world_size == 1:
-            predictor.say_windows()
+    inputs = Inputs(data, sequence_column, id_column)
+    survey = predictor.survey(inputs, unique_for=out if writer.needs_unique_names else None)
+    if first:
+        predictor.say(survey)
+    with Parts(out, identity, processes) as parts:
+        mine = {number for number in range(len(survey.costs)) if parts.missing(number)}
+        total = sum(survey.costs[number] for number in mine)
+        done = 0
+        with ReadingProgress("predicting", total, enabled=first) as progress:
+            for number, chunk in enumerate(predictor.chunks(inputs)):
+                if number not in mine:
+                    continue
+                writer.part(parts.path(number), chunk, predictor.predict(chunk))
+                done += survey.costs[number]
+                letters = sum(len(record.sequence) for record in chunk)
+                progress.update(done, len(chunk), letters)
+        if parts.finish(len(survey.costs), writer.merge):
+            print(f"{survey.num_records:,} predictions written to {out}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 import zipfile
@@ -34,6 +33,7 @@ class PredictionFile:
     """
 
     levels: ClassVar[tuple[str, ...]] = ("pairs",)
+    needs_unique_names: ClassVar[bool] = False
 
     def __init__(self, task: SupervisedTask, *, probabilities: bool) -> None:
         self.task, self.probabilities = task, probabilities
@@ -51,7 +51,7 @@ class PredictionFile:
 
 
 class Structures(PredictionFile):
-    """Dot-bracket, CT or BPSEQ: name, sequence and structure of each RNA.
+    """Dot-bracket, CT or BPSEQ: name (one word), sequence and structure of each RNA.
 
     Args:
         task: See :class:`PredictionFile`.
@@ -65,16 +65,25 @@ class Structures(PredictionFile):
 
     def part(self, path: Path, records: Sequence[Record], predictions: Sequence[Any]) -> None:
         """See :class:`PredictionFile`."""
-        from rnafm.data.structure import format_bpseq, format_ct, format_dbn
+        from rnafm.data.structure import StructureError, format_bpseq, format_ct, format_dbn
 
         write = {".dbn": format_dbn, ".ct": format_ct, ".bpseq": format_bpseq}[self.suffix]
         with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             for record, fold in zip(records, predictions, strict=True):
-                file.write(write(record.name, record.sequence, fold.pairs))
+                name = "_".join(record.name.split())
+                try:
+                    file.write(write(name, record.sequence, fold.pairs))
+                except StructureError as error:  # a published rule that does not give structures
+                    raise ValueError(
+                        f"structure of {record.name!r}: {error}; or write {self.suffix} with "
+                        "another decoder: rnafm fold --decoder greedy"
+                    ) from error
 
 
 class PairProbabilities(PredictionFile):
     """NPZ with one float32 array (L, L) of base-pair probabilities for each RNA, under its name."""
+
+    needs_unique_names = True
 
     def part(self, path: Path, records: Sequence[Record], predictions: Sequence[Any]) -> None:
         """See :class:`PredictionFile`."""
@@ -85,17 +94,10 @@ class PairProbabilities(PredictionFile):
 
     def merge(self, parts: Iterable[Path], out: Path) -> None:
         """See :class:`PredictionFile`."""
-        names: set[str] = set()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for part in parts:
                 with zipfile.ZipFile(part) as source:
                     for name in source.namelist():
-                        if name in names:
-                            raise ValueError(
-                                f"{name.removesuffix('.npy')!r} is the name of two sequences, "
-                                f"{out.suffix} needs different ones; rename one"
-                            )
-                        names.add(name)
                         with (
                             source.open(name) as member,
                             archive.open(name, "w", force_zip64=True) as copy,
@@ -104,7 +106,11 @@ class PairProbabilities(PredictionFile):
 
 
 class Table(PredictionFile):
-    """CSV: a row for each sequence, with what is predicted and how probable it is."""
+    """CSV: a row for each sequence, with what is predicted and how probable it is.
+
+    Values for each nucleotide are one cell: letters side by side where every class has a letter,
+    else a JSON list.
+    """
 
     levels: ClassVar[tuple[str, ...]] = ("sequence", "token")
 
@@ -115,23 +121,21 @@ class Table(PredictionFile):
         for record, values in zip(records, predictions, strict=True):
             row: dict[str, Any] = {"id": record.name, "length": len(record.sequence)}
             cells = columns_of(objective, np.atleast_2d(values), all_of_them=self.probabilities)
-            if level == "sequence":
-                row |= {name: each[0] for name, each in cells.items()}
-            else:
-                row |= cells
+            for name, each in cells.items():
+                title = f"predicted_{name}" if name in ("id", "length") else name
+                row[title] = each[0] if level == "sequence" else each
             rows.append(row)
         return rows
 
     def part(self, path: Path, records: Sequence[Record], predictions: Sequence[Any]) -> None:
         """See :class:`PredictionFile`."""
         rows = self.rows(records, predictions)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(rows[0])
-        for row in rows:
-            writer.writerow([_cell(value) for value in row.values()])
-        with atomic(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+        is_text = _has_letters(self.task.objective)
+        with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(rows[0])
+            for row in rows:
+                writer.writerow([_cell(value, is_text=is_text) for value in row.values()])
 
     def merge(self, parts: Iterable[Path], out: Path) -> None:
         """Keep the header of the first part only."""
@@ -146,24 +150,25 @@ class Table(PredictionFile):
 class ParquetTable(Table):
     """The same table as Parquet; values for each nucleotide are lists."""
 
+    def __init__(self, task: SupervisedTask, *, probabilities: bool) -> None:
+        super().__init__(task, probabilities=probabilities)
+        self._arrow = load_package("pyarrow", "parquet")
+        self._parquet = load_package("pyarrow.parquet", "parquet")
+
     def part(self, path: Path, records: Sequence[Record], predictions: Sequence[Any]) -> None:
         """See :class:`PredictionFile`."""
-        arrow = load_package("pyarrow", "parquet")
-        parquet = load_package("pyarrow.parquet", "parquet")
         with atomic(path) as temporary:
-            table = arrow.Table.from_pylist(self.rows(records, predictions))
-            parquet.write_table(table, temporary)
+            table = self._arrow.Table.from_pylist(self.rows(records, predictions))
+            self._parquet.write_table(table, temporary)
 
     def merge(self, parts: Iterable[Path], out: Path) -> None:
         """A row group for each part."""
-        parquet = load_package("pyarrow.parquet", "parquet")
-        writer = None
-        for part in parts:
-            table = parquet.read_table(part)
-            writer = writer or parquet.ParquetWriter(out, table.schema)
+        first, *others = parts
+        table = self._parquet.read_table(first)
+        with self._parquet.ParquetWriter(out, table.schema) as writer:
             writer.write_table(table)
-        if writer is not None:
-            writer.close()
+            for part in others:
+                writer.write_table(self._parquet.read_table(part))
 
 
 def columns_of(
@@ -178,20 +183,18 @@ def columns_of(
     """
     from rnafm.tasks import Binary, Multiclass, Multilabel
 
-    titles = objective.titles()
     columns: dict[str, list[Any]] = {}
+    titles = _titles(objective)
     if isinstance(objective, Multiclass):
-        best = values.argmax(axis=1)
-        columns["prediction"] = [titles[i] for i in best]
+        columns["prediction"] = [titles[i] for i in values.argmax(axis=1)]
         columns["probability"] = values.max(axis=1).tolist()
     elif isinstance(objective, Binary):
-        words = objective.names or ("0", "1")
-        columns["prediction"] = [words[int(p > 0.5)] for p in values[:, 0]]  # noqa: PLR2004
-        columns[f"p_{words[1]}"] = values[:, 0].tolist()
+        columns["prediction"] = [titles[int(p > 0.5)] for p in values[:, 0]]  # noqa: PLR2004
+        columns[f"p_{titles[1]}"] = values[:, 0].tolist()
         return columns
     elif isinstance(objective, Multilabel):
         columns["prediction"] = [
-            ";".join(t for t, p in zip(titles, row, strict=True) if p > 0.5)  # noqa: PLR2004
+            ";".join(str(t) for t, p in zip(titles, row, strict=True) if p > 0.5)  # noqa: PLR2004
             for row in values
         ]
     else:
@@ -208,7 +211,8 @@ def open_format(out: Path, task: SupervisedTask, *, probabilities: bool) -> Pred
     """The writer for a file name.
 
     Raises:
-        ValueError: If the ending stands for no format of this task's predictions.
+        ValueError: If the ending stands for no format of this task's predictions, or its package
+            is not installed.
     """
     kinds: dict[str, type[PredictionFile]] = {
         ".csv": Table,
@@ -216,26 +220,51 @@ def open_format(out: Path, task: SupervisedTask, *, probabilities: bool) -> Pred
         ".npz": PairProbabilities,
     }
     structures = (".dbn", ".ct", ".bpseq")
-    if out.suffix in structures and task.level == "pairs":
-        return Structures(task, probabilities=probabilities, suffix=out.suffix)
-    kind = kinds.get(out.suffix)
+    suffix = out.suffix.lower()
+    if out.is_dir():
+        raise ValueError(f"{out}: is a folder; name a file to write")
+    if suffix in structures and task.level == "pairs":
+        return Structures(task, probabilities=probabilities, suffix=suffix)
+    kind = kinds.get(suffix)
     if kind is None or task.level not in kind.levels:
-        fitting = [suffix for suffix, each in kinds.items() if task.level in each.levels]
+        fitting = [each for each, kind in kinds.items() if task.level in kind.levels]
         if task.level == "pairs":
-            fitting += structures
+            fitting = [*structures, *fitting]
+        what = "base pairs" if task.level == "pairs" else f"a label per {task.level}"
         raise ValueError(
-            f"{out}: predictions of a {task.level} task are written to {', '.join(fitting)}, "
-            f"not to {out.suffix or 'a name without ending'}"
+            f"{out}: the task predicts {what}, which is written to {', '.join(fitting)}, not to "
+            f"{suffix or 'a name without ending'}; give --out another name"
         )
     return kind(task, probabilities=probabilities)
 
 
-def _cell(value: Any) -> Any:
-    """Letters side by side, numbers as a JSON list, and nothing with more digits than it has."""
+def _titles(objective: Objective) -> tuple[Any, ...]:
+    """Names of the classes or outputs, or their numbers; of a single flag the words for 0 and 1."""
+    from rnafm.tasks import Binary
+
+    count = 2 if isinstance(objective, Binary) else objective.num_outputs
+    return objective.names or tuple(range(count))
+
+
+def _has_letters(objective: Objective) -> bool:
+    """Whether every class is one letter, so that a text has one for each nucleotide.
+
+    Not digits: programs would take them for one large number.
+    """
+    from rnafm.tasks import Binary, Multiclass
+
+    titles = map(str, _titles(objective))
+    return isinstance(objective, Binary | Multiclass) and all(
+        len(title) == 1 and not title.isdigit() for title in titles
+    )
+
+
+def _cell(value: Any, *, is_text: bool) -> Any:
+    """A cell of CSV; of numbers the seven digits that float32 has."""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.7g}"
     if not isinstance(value, list):
         return value
-    if all(isinstance(each, str) and len(each) == 1 for each in value):
+    if is_text and isinstance(value[0], str):
         return "".join(value)
-    return json.dumps([round(each, 6) if isinstance(each, float) else each for each in value])
+    return json.dumps([float(f"{each:.7g}") if isinstance(each, float) else each for each in value])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +21,24 @@ if TYPE_CHECKING:
     from rnafm.data.vocabulary import OnUnknown
     from rnafm.tasks import SupervisedTask
 
-_CHUNK_LETTERS = 100_000  # read, predicted and written at a time: bounds the memory
-_TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
+# Read, predicted and written at a time, which bounds the memory: letters, or for contacts their
+# squares.
+CHUNK = {"sequence": 100_000, "token": 100_000, "pairs": 1 << 24}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a look through all sequences says.
+
+    Attributes:
+        num_records: Number of sequences.
+        num_long: How many of them do not fit into the model at once.
+        costs: Work of each chunk, in letters or their squares.
+    """
+
+    num_records: int
+    num_long: int
+    costs: list[int]
 
 
 class Predictor:
@@ -47,30 +64,82 @@ class Predictor:
         from rnafm.tasks.loading import load_task
 
         if task_module is not None:
-            sys.path.insert(0, "")  # as python -m does: the module lies in the working directory
-            importlib.import_module(task_module)
+            _import(task_module)
         self.task: SupervisedTask = load_task(checkpoint)
         cuda = torch.cuda.is_available()
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu"
         self.device = torch.device(name)
         self.task.to(self.device)
-        self.on_unknown = on_unknown
+        self.checkpoint, self.on_unknown = checkpoint, on_unknown
         self.tokens_per_batch = tokens_per_batch or (65_536 if cuda else 2048)
         self.pairs_per_batch = 4_194_304 if cuda else 262_144
-        self.windowed = 0
 
-    def predict(self, records: Sequence[Record], place: Path) -> list[Any]:
+    @property
+    def max_letters(self) -> int:
+        """The longest sequence that the model takes at once, in nucleotides."""
+        encoder = self.task.encoder
+        return encoder.config.max_length * encoder.vocabulary.letters_per_token
+
+    def cost(self, length: int) -> int:
+        """Work and memory that a sequence takes."""
+        return length**2 if self.task.level == "pairs" else length
+
+    def chunks(self, records: Iterable[Record]) -> Iterator[list[Record]]:
+        """Some records at a time; where the cuts are depends on the file alone."""
+        chunk: list[Record] = []
+        total = 0
+        for record in records:
+            chunk.append(record)
+            total += self.cost(len(record.sequence))
+            if total >= CHUNK[self.task.level]:
+                yield chunk
+                chunk, total = [], 0
+        if chunk:
+            yield chunk
+
+    def survey(self, records: Iterable[Record], unique_for: Path | None = None) -> Survey:
+        """Look through all sequences, so that what is wrong is not found after hours.
+
+        Args:
+            records: The sequences.
+            unique_for: A file that needs different names.
+
+        Raises:
+            ValueError: If a letter is unknown, or a name is that of two sequences.
+        """
+        costs, num_records, num_long = [], 0, 0
+        places: dict[str, str] = {}
+        for chunk in self.chunks(records):
+            self.task.encoder.vocabulary.encode_many(
+                [record.sequence for record in chunk],
+                names=[record.description for record in chunk],
+                on_unknown=self.on_unknown,
+            )
+            for record in chunk if unique_for is not None else ():
+                if record.name in places:
+                    raise ValueError(
+                        f"{record.description}: {record.name!r} is the name of "
+                        f"{places[record.name]} as well, and {unique_for} needs different ones; "
+                        "rename one"
+                    )
+                places[record.name] = record.description
+            lengths = [len(record.sequence) for record in chunk]
+            costs.append(sum(map(self.cost, lengths)))
+            num_records += len(chunk)
+            num_long += sum(length > self.max_letters for length in lengths)
+        return Survey(num_records, num_long, costs)
+
+    def predict(self, records: Sequence[Record]) -> list[Any]:
         """Predictions in the order of the records; see the task's ``predict_step``."""
         import torch
 
         vocabulary = self.task.encoder.vocabulary
         tokens = [
             vocabulary.encode(
-                record.sequence, on_unknown=self.on_unknown, name=f"{place}:{record.name}"
+                record.sequence, on_unknown=self.on_unknown, name=record.description or record.name
             )
             for record in records
         ]
-        self.windowed += sum(len(ids) - 2 > self.task.encoder.config.max_length for ids in tokens)
         results: list[Any] = [None] * len(records)
         with torch.inference_mode():
             for numbers in self._packs([len(ids) for ids in tokens]):
@@ -79,31 +148,48 @@ class Predictor:
                     results[number] = result
         return results
 
-    def say_windows(self) -> None:
-        """Say how many sequences did not fit into the model at once."""
-        if self.windowed:
-            limit = self.task.encoder.config.max_length
+    def say(self, survey: Survey) -> None:
+        """Say on standard error what is to be known about predictions that will come."""
+        source = self.task.source
+        for note in source.notes if source is not None else ():
+            print(f"{self.checkpoint}: {note}", file=sys.stderr)
+        decoder = getattr(self.task, "decoder", None)
+        if decoder is not None:
+            print(f"decoder: {decoder.describe()}", file=sys.stderr)
+        if survey.num_long:
             print(
-                f"{self.windowed:,} sequences longer than {limit:,} nt were read in windows",
+                f"{survey.num_long:,} of {survey.num_records:,} sequences are longer than "
+                f"{self.max_letters:,} nt, read in windows",
                 file=sys.stderr,
             )
 
     def _packs(self, lengths: list[int]) -> Iterator[list[int]]:
         """Numbers of the sequences of each batch, by length."""
-        if self.task.level == "pairs":
-            costs, budget = [length**2 for length in lengths], self.pairs_per_batch
-        else:
-            costs, budget = lengths, self.tokens_per_batch
+        budget = self.pairs_per_batch if self.task.level == "pairs" else self.tokens_per_batch
         pack: list[int] = []
         total = 0
         for number in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if pack and total + costs[number] > budget:
+            cost = self.cost(lengths[number])
+            if pack and total + cost > budget:
                 yield pack
                 pack, total = [], 0
             pack.append(number)
-            total += costs[number]
+            total += cost
         if pack:
             yield pack
+
+
+def _import(module: str) -> None:
+    sys.path.insert(0, "")  # as python -m does: the module lies in the working directory
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # something that the module itself imports
+        raise ValueError(
+            f"task_module ({module}): there is no module {error.name} in this folder or among "
+            "those installed; give its name as import does, without .py"
+        ) from error
 
 
 def _batch(tokens: list[Any], device: torch.device) -> Batch:
@@ -118,40 +204,3 @@ def _batch(tokens: list[Any], device: torch.device) -> Batch:
         max(len(ids) for ids in tokens),
         torch.arange(len(tokens)),
     )
-
-
-def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Some records at a time; where the cuts are depends on the file alone."""
-    chunk: list[Record] = []
-    letters = 0
-    for record in records:
-        chunk.append(record)
-        letters += len(record.sequence)
-        if letters >= _CHUNK_LETTERS:
-            yield chunk
-            chunk, letters = [], 0
-    if chunk:
-        yield chunk
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file is a table, by its name; else it is FASTA."""
-    return path.name.removesuffix(".gz").endswith(_TABLES)
-
-
-def read_records(path: Path, sequence_column: str, id_column: str) -> Iterator[Record]:
-    """Sequences of a FASTA file or a table, upper case and with U for T."""
-    from rnafm.data.fasta import FastaFile, Record
-    from rnafm.data.table import read_table, require
-
-    if not is_table(path):
-        for record in FastaFile(path):
-            yield record._replace(sequence=record.sequence.upper().replace("T", "U"))
-        return
-    table = read_table(path)
-    sequences = require(table, sequence_column, "sequence_column")
-    names = table.columns.get(id_column, table.places)
-    for number, (label, sequence) in enumerate(zip(names, sequences, strict=True)):
-        if not isinstance(sequence, str) or not sequence:
-            raise ValueError(f"{table.places[number]}: there is no sequence ({sequence!r})")
-        yield Record(str(label), "", sequence.upper().replace("T", "U"))
