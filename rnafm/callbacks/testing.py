@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,23 +11,30 @@ import lightning.pytorch as pl
 import torch.distributed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rnafm.data.batch import Batch
+    from rnafm.reports.report import Report
+
+_MOST_DRAWN = 100  # structures whose maps of probabilities are kept, to draw three of them
 
 
 class TestReport(pl.Callback):
     """Score the test split beside simple predictors; print it, write it, draw it.
 
     Files lie in the trainer's ``log_dir``: ``metrics.json``, ``per_sequence.csv`` and pictures.
+    Without a logger nothing is written.
     """
 
     __test__ = False  # no test class, whatever pytest makes of the name
 
     def __init__(self) -> None:
         self._predictions: dict[int, Any] = {}
+        self._drawn: dict[int, Any] = {}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last test."""
-        self._predictions = {}
+        self._forget()
 
     def on_test_batch_end(  # Lightning's hook
         self,
@@ -37,38 +46,99 @@ class TestReport(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the predictions of a batch, by row of the data."""
-        if isinstance(outputs, list) and len(outputs) == batch.num_sequences:
-            self._predictions.update(zip(batch.indices.tolist(), outputs, strict=True))
+        if not isinstance(outputs, list) or len(outputs) != batch.num_sequences:
+            return
+        task: Any = pl_module
+        found = dict(zip(batch.indices.tolist(), outputs, strict=True))
+        scored = task.reported(found)
+        self._predictions.update(scored)
+        self._drawn.update({row: found[row] for row in found if found[row] is not scored[row]})
+        self._drawn = _some(self._drawn)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Bring the predictions of all devices together and report."""
-        predictions = _gathered(self._predictions)
+        predictions, drawn = _gathered(self._predictions), _gathered(self._drawn)
         folder = trainer.log_dir  # asks the first process, so all of them must come by here
+        self._forget()
         if not predictions or not trainer.is_global_zero:
             return
         from rnafm.reports.evaluate import evaluate
-        from rnafm.reports.gallery import draw_all
         from rnafm.reports.tables import show
 
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         task: Any = pl_module
+        checkpoint = trainer.ckpt_path or task.facts.get("checkpoint", "none")
         report = evaluate(
             data,
-            task.reported(predictions),
-            {**task.facts, "checkpoint": trainer.ckpt_path or task.facts.get("checkpoint", "none")},
+            predictions,
+            {**task.facts, "checkpoint": checkpoint},
             getattr(task, "score_pairs", None),
         )
         headline = task.monitor.removeprefix("val/")
-        show(report, headline)
-        if folder is None:
-            return
-        report.write(Path(folder))
-        pictures = draw_all(Path(folder), data, predictions, report, headline)
-        print(f"Report: {folder} ({', '.join(path.name for path in pictures)})")  # noqa: T201
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                for path in pictures:
-                    logger.log_image(key=f"test/{path.stem}", images=[str(path)])
+        if headline not in report.metrics:  # a score that only the user's own objective knows
+            headline = next(iter(report.metrics))
+        show(replace(report, facts=readable(report.facts)), headline)
+        if folder is not None and trainer.loggers:
+            _keep(trainer, Path(folder), report, headline, _some(drawn) or predictions)
+
+    def _forget(self) -> None:
+        self._predictions, self._drawn = {}, {}
+
+
+def readable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as they are printed: leaks as a sentence for each split, few of many files."""
+    from rnafm.reports.gallery import shortened
+
+    said: dict[str, Any] = {}
+    for name, value in facts.items():
+        if name == "data":
+            said[name] = shortened(value)
+        elif name == "leaks":
+            said |= {f"leaks, {split}": _leaks(numbers) for split, numbers in value.items()}
+        else:
+            said[name] = value
+    return said
+
+
+def _leaks(numbers: Mapping[str, Any]) -> str:
+    text = (
+        f"{numbers['exact_copies']:,} of {numbers['sequences']:,} are exact copies of training "
+        f"sequences, {numbers['near_copies']:,} near copies "
+        f"({100 * numbers['near_copy_share']:.0f} % of {numbers['k']}-mers)"
+    )
+    if dropped := numbers["dropped_from_training"]:
+        text += f"; {dropped:,} training sequences were left out for it"
+    return text
+
+
+def _keep(
+    trainer: pl.Trainer,
+    folder: Path,
+    report: Report,
+    headline: str,
+    drawn: Mapping[int, Any],
+) -> None:
+    """Write files and pictures, and show pictures to loggers that take them."""
+    from rnafm.reports.gallery import draw_all
+
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    report.write(folder)
+    pictures = draw_all(folder, data, drawn, report, headline)
+    print(  # noqa: T201
+        f"Report: {folder} (metrics.json, per_sequence.csv and {len(pictures)} pictures)"
+    )
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):
+            for path in pictures:
+                logger.log_image(key=f"test/{path.stem}", images=[str(path)])
+
+
+def _some(predictions: dict[int, Any]) -> dict[int, Any]:
+    """At most so many as are kept; which, depends on the rows alone and not on devices."""
+    if len(predictions) <= _MOST_DRAWN:
+        return predictions
+    rows = sorted(predictions, key=lambda row: hashlib.blake2b(str(row).encode()).digest())
+    return {row: predictions[row] for row in rows[:_MOST_DRAWN]}
 
 
 def _gathered(predictions: dict[int, Any]) -> dict[int, Any]:

@@ -132,6 +132,11 @@ class LabelledDataModule(SupervisedDataModule):
             columns=self.label_columns,
         )
 
+    def titles(self, spec: LabelSpec) -> tuple[str, ...]:
+        """See :class:`SupervisedDataModule`: outputs are called as their columns."""
+        own = spec.kind != "class" and len(self.label_columns) == spec.num_outputs
+        return spec.names or (tuple(self.label_columns) if own else ())
+
     def _read_table(self, path: Path) -> Table:
         """One file, with all columns that are needed: another file cannot make up for them."""
         table = read_table(path)

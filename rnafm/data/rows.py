@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from rnafm.data.partition import SIDES, Partition, PartitionResult, partition
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from rnafm.data.vocabulary import Vocabulary
+
+TooLong = Literal["window", "error", "drop"]
 
 
 @dataclass
@@ -102,3 +108,65 @@ def divide(rows: Rows, split: Partition) -> PartitionResult:
     way = inner.how.partition(":")[0]
     how = f"by file; val {100 * split.val:.4g} % of the training files {way}, seed {split.seed}"
     return PartitionResult(of_file, inner.notes, how)
+
+
+def note_unknown(
+    tokens: Sequence[NDArray[np.uint8]], vocabulary: Vocabulary, notes: list[str]
+) -> None:
+    """Say how many tokens are read as ``<unk>``, if there are any."""
+    counts = [int(np.count_nonzero(ids == vocabulary.unk_id)) for ids in tokens]
+    if any(counts):
+        unit = "nucleotides" if vocabulary.letters_per_token == 1 else "codons"
+        notes.append(
+            f"{sum(counts):,} {unit} in {np.count_nonzero(counts):,} sequences are not in the "
+            f"vocabulary and are read as {vocabulary.unk}"
+        )
+
+
+def fitting(
+    sides: Mapping[str, NDArray[np.int64]],
+    lengths: NDArray[np.int64],
+    max_length: int,
+    *,
+    too_long: TooLong,
+    unit: str,
+    places: Sequence[str],
+) -> tuple[dict[str, NDArray[np.int64]], str]:
+    """The rows of each side that can be read, and a sentence about long sequences, if any.
+
+    Args:
+        sides: Row numbers of each side.
+        lengths: Tokens of each row, without special ones.
+        max_length: Tokens that the encoder takes at once.
+        too_long: What to do about longer ones.
+        unit: What a token stands for.
+        places: File and line of each row.
+
+    Raises:
+        ValueError: If there are longer ones and that is an error, or a side would lose all rows.
+    """
+    rows = dict(sides)
+    is_longer = lengths > max_length
+    counts = {name: int(np.count_nonzero(is_longer[part])) for name, part in rows.items()}
+    if not any(counts.values()):
+        return rows, ""
+    found = (
+        f"{sum(counts.values()):,} sequences are longer than the {max_length:,} {unit} that the "
+        "encoder takes at once"
+    )
+    if too_long == "window":
+        return rows, f"{found}: they are read in overlapping windows"
+    if too_long == "error":
+        first = min(int(row) for part in rows.values() for row in part[is_longer[part]])
+        raise ValueError(
+            f"{places[first]}: the sequence has {lengths[first]:,} {unit}; {found}; set "
+            "data.too_long to window or drop"
+        )
+    shown = ", ".join(f"{count:,} of {name}" for name, count in counts.items() if count)
+    note = f"{found} and are left out: {shown}"
+    if empty := [name for name, part in rows.items() if counts[name] == len(part) > 0]:
+        raise ValueError(
+            f"too_long (drop): nothing is left of {', '.join(empty)}; {note}; set data.too_long "
+            "to window"
+        )
+    return {name: part[~is_longer[part]] for name, part in rows.items()}, note

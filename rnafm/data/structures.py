@@ -89,7 +89,7 @@ class StructureDataModule(SupervisedDataModule):
                 on_error=self.on_error,
             )
             rows.notes += [
-                f"{count:,} structures are left out ({reason}), such as {dropped.examples[reason]}"
+                f"structures left out: {count:,} ({reason}), such as {dropped.examples[reason]}"
                 for reason, count in dropped.items()
             ]
             for record in records:

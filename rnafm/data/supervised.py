@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from rnafm.data.labels import describe_labels
 from rnafm.data.leaks import apply_on_leak
 from rnafm.data.loader import PackLoader
 from rnafm.data.partition import Partition
-from rnafm.data.rows import Rows, divide, number_names
+from rnafm.data.rows import Rows, TooLong, divide, fitting, note_unknown, number_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from rnafm.data.vocabulary import OnUnknown
 
 logger = logging.getLogger(__name__)
-
-TooLong = Literal["window", "error", "drop"]
 
 
 class SupervisedDataModule(RNADataModule):
@@ -54,6 +53,7 @@ class SupervisedDataModule(RNADataModule):
         sequences: Of all rows, upper case, U for T.
         columns: All that the files say besides, as text; name of the column -> of all rows.
         rows: Row numbers of ``train``, ``val`` and ``test``; int64, ascending.
+        spec: What the task needs, with names; None before :meth:`bind`.
         labels: Of all rows, as the task needs them; empty before :meth:`bind`.
         facts: What a report says about the data: plain values.
     """
@@ -136,7 +136,7 @@ class SupervisedDataModule(RNADataModule):
             for sequence, place in zip(rows.sequences, rows.places, strict=True)
         ]
         self.names = number_names(rows.names, rows.notes)
-        self._note_unknown(tokens, rows.notes)
+        note_unknown(tokens, self.vocabulary, rows.notes)
         for note in rows.notes:
             logger.info("%s", note)
         result = divide(rows, self.split)
@@ -172,9 +172,20 @@ class SupervisedDataModule(RNADataModule):
         if self._bound == (spec, max_length):
             return
         lengths = np.array([len(tokens) - 2 for tokens in self._tokens])
-        self.rows = self._fitting(lengths, max_length)
+        self.rows, note = fitting(
+            self._divided,
+            lengths,
+            max_length,
+            too_long=self.too_long,
+            unit=self.unit,
+            places=self._places,
+        )
+        if note:
+            logger.info("%s", note)
+            self.facts["long_sequences"] = note
         used = np.isin(np.arange(len(lengths)), np.concatenate(list(self.rows.values())))
-        self.labels, self.spec = self.encode(spec, lengths.tolist(), used), spec
+        self.labels = self.encode(spec, lengths.tolist(), used)
+        self.spec = replace(spec, names=self.titles(spec))
         self._datasets = {
             split: LabelledDataset(
                 self._tokens,
@@ -186,8 +197,12 @@ class SupervisedDataModule(RNADataModule):
             )
             for split, rows in self.rows.items()
         }
-        self._describe(spec, lengths)
+        self._describe(self.spec, lengths)
         self._bound = spec, max_length
+
+    def titles(self, spec: LabelSpec) -> tuple[str, ...]:
+        """Names of the outputs or classes, also where the task has none; may be empty."""
+        return spec.names
 
     @property
     def fingerprint(self) -> str:
@@ -222,10 +237,6 @@ class SupervisedDataModule(RNADataModule):
             )
         return {name: data for name, data in self._datasets.items() if len(data.indices)}
 
-    def val_dataloader(self) -> PackLoader | list[Any]:  # type: ignore[override]
-        """The same batches every time; a split may do without validation."""
-        return super().val_dataloader() if "val" in self.splits() else []
-
     def num_tokens(self) -> NDArray[np.int64]:
         """Tokens of every sequence, special ones included; (n,)."""
         return np.array([len(tokens) for tokens in self._tokens])
@@ -236,45 +247,6 @@ class SupervisedDataModule(RNADataModule):
         budget = self.tokens_per_batch
         data = LabelledDataset(self._tokens, rows, None, level="sequence", budget=budget)
         return PackLoader(data, budget, reshuffle=False)
-
-    def _note_unknown(self, tokens: list[NDArray[np.uint8]], notes: list[str]) -> None:
-        counts = [int(np.count_nonzero(ids == self.vocabulary.unk_id)) for ids in tokens]
-        if any(counts):
-            notes.append(
-                f"{sum(counts):,} {self.unit} in {np.count_nonzero(counts):,} sequences are not in "
-                f"the vocabulary and are read as {self.vocabulary.unk}"
-            )
-
-    def _fitting(self, lengths: NDArray[np.int64], max_length: int) -> dict[str, NDArray[np.int64]]:
-        """The rows of each split that the encoder can read."""
-        rows = self._divided
-        longer = np.intersect1d(
-            np.flatnonzero(lengths > max_length), np.concatenate(list(rows.values()))
-        )
-        if not len(longer):
-            return rows
-        found = f"{len(longer):,} sequences are longer than the {max_length:,} {self.unit}"
-        if self.too_long == "error":
-            first = int(longer[0])
-            raise ValueError(
-                f"{self._places[first]}: {self.names[first]!r} has {lengths[first]:,} {self.unit}; "
-                f"{found} that the encoder takes at once; set data.too_long to window or drop"
-            )
-        if self.too_long == "window":
-            note = f"{found} that the encoder takes at once: they are read in overlapping windows"
-        else:
-            counts = {name: len(np.intersect1d(part, longer)) for name, part in rows.items()}
-            shown = ", ".join(f"{count:,} of {name}" for name, count in counts.items() if count)
-            note = f"{found} that the encoder takes at once and are left out: {shown}"
-            rows = {name: np.setdiff1d(part, longer) for name, part in rows.items()}
-            if empty := [name for name in rows if self._divided[name].size > rows[name].size == 0]:
-                raise ValueError(
-                    f"too_long (drop): nothing is left of {', '.join(empty)}; {note}; set "
-                    "data.too_long to window"
-                )
-        logger.info("%s", note)
-        self.facts["long_sequences"] = note
-        return rows
 
     def _describe(self, spec: LabelSpec, lengths: NDArray[np.int64]) -> None:
         for name, rows in self.rows.items():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnafm.files import atomic
-from rnafm.reports.bootstrap import paired_difference
+from rnafm.reports.bootstrap import MIN_UNITS, paired_difference
 from rnafm.reports.records import read_values
 from rnafm.reports.tables import number
 
@@ -18,8 +20,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# What per_sequence.csv may hold of each kind of task, and whether less is better.
-_COMPARED = {"f1": False, "correct": False, "accuracy": False, "squared_error": True, "rmse": True}
+    from numpy.typing import NDArray
+
+    from rnafm.reports.bootstrap import Interval
+
+# What per_sequence.csv may hold of each kind of task, the main one of each kind first, and whether
+# less of it is better. Of other columns nobody knows what is good.
+_COMPARED = {
+    "f1": False,
+    "correct": False,
+    "accuracy": False,
+    "squared_error": True,
+    "rmse": True,
+    "precision": False,
+    "recall": False,
+    "mcc": False,
+    "flexible_precision": False,
+    "flexible_recall": False,
+    "flexible_f1": False,
+    "pseudoknot_f1": False,
+}
+_WIDTH = 200  # where nothing says how wide the output is: no cell is cut
 
 
 def summarise(folder: Path, folds: int, seeds: int) -> None:
@@ -44,7 +65,7 @@ def summarise(folder: Path, folds: int, seeds: int) -> None:
         for fold in range(folds)
         for seed in range(seeds)
     }
-    first = next(iter(runs.values()))
+    floors = list(dict.fromkeys(name for run in runs.values() for name in run["floors"]))
     summary: dict[str, Any] = {"folds": folds, "seeds": seeds, "metrics": {}}
     table = Table(
         title=f"{folds} folds x {seeds} seeds: {folder}",
@@ -54,11 +75,11 @@ def summarise(folder: Path, folds: int, seeds: int) -> None:
         caption_justify="left",
     )
     table.add_column("metric")
-    predictors = ["model", *first["floors"]]
+    predictors = ["model", *floors]
     heads = ["mean", "sd", "95 % interval", *predictors[1:]]
     for head in heads:
         table.add_column(head, justify="right")
-    for metric in first["metrics"]:
+    for metric in dict.fromkeys(name for run in runs.values() for name in run["metrics"]):
         row = {}
         for predictor in predictors:
             row[predictor] = _over_runs(runs, metric, predictor)
@@ -68,6 +89,8 @@ def summarise(folder: Path, folds: int, seeds: int) -> None:
         others = [number(row[predictor]["mean"]) for predictor in predictors[1:]]
         table.add_row(metric, number(own["mean"]), number(own["sd"]), interval, *others)
     console = Console()
+    if not console.is_terminal:
+        console = Console(file=console.file, width=_WIDTH)
     console.print(table)
     # What is not defined is null.
     plain = json.loads(json.dumps(summary), parse_constant=lambda _: None)
@@ -79,23 +102,29 @@ def summarise(folder: Path, folds: int, seeds: int) -> None:
 def _over_runs(
     runs: Mapping[tuple[int, int], Mapping[str, Any]], metric: str, predictor: str
 ) -> dict[str, float]:
-    """Mean, spread and interval of a metric of the model or of a floor."""
+    """Mean, spread and interval of a metric of the model or of a floor, where it is defined."""
     from scipy.stats import t
 
     by_fold: dict[int, list[float]] = defaultdict(list)
     for (fold, _), run in runs.items():
-        found = run["metrics"] if predictor == "model" else run["floors"][predictor]["metrics"]
-        value = found.get(metric, {}).get("value")
+        model = predictor == "model"
+        found = run if model else run["floors"].get(predictor, {"metrics": {}})
+        value = found["metrics"].get(metric, {}).get("value")
         if value is not None:
             by_fold[fold].append(value)
     values = np.array([value for each in by_fold.values() for value in each])
     means = np.array([np.mean(each) for each in by_fold.values()])
-    if len(means) < 2:  # noqa: PLR2004  # one value has no spread
-        mean = float(means.mean()) if len(means) else float("nan")
-        return {"mean": mean, "sd": float("nan"), "low": float("nan"), "high": float("nan")}
-    half = float(t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
-    mean = float(means.mean())
-    return {"mean": mean, "sd": float(values.std(ddof=1)), "low": mean - half, "high": mean + half}
+    mean = float(means.mean()) if len(means) else math.nan
+    half = math.nan
+    if len(means) > 1:  # one value has no spread
+        half = float(t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
+    return {
+        "mean": mean,
+        "sd": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        "low": mean - half,
+        "high": mean + half,
+        "num_folds": len(means),
+    }
 
 
 def compare_runs(first: Path, second: Path, metric: str | None = None) -> str:
@@ -112,40 +141,74 @@ def compare_runs(first: Path, second: Path, metric: str | None = None) -> str:
     Raises:
         ValueError: If a folder has no results, or they share no sequence or column.
     """
-    files = {folder: _per_sequence_files(folder) for folder in (first, second)}
-    if metric is None:
-        with files[first][0].open(newline="", encoding="utf-8") as file:
-            columns = next(csv.reader(file))
-        metric = next((name for name in _COMPARED if name in columns), None)
-        if metric is None:
-            raise ValueError(f"{files[first][0]}: there is no column to compare; name a metric")
-    a, b = (_values(files[folder], metric) for folder in (first, second))
-    shared = sorted(a.keys() & b.keys())
-    if not shared:
-        raise ValueError(f"{first} and {second} have no sequence in common: nothing to compare")
-    found = paired_difference(
-        np.array([a[name] for name in shared]), np.array([b[name] for name in shared])
-    )
+    metric = metric or _main_metric(_per_sequence_files(first)[0])
+    (a, b), sizes = _paired(first, second, metric)
+    if not len(a):
+        raise ValueError(
+            f"{first} and {second} have no sequence with a {metric} in common: nothing to compare"
+        )
+    found = paired_difference(a, b)
     apart = found.difference
-    lower = _COMPARED.get(metric, False)
-    if apart.low <= 0 <= apart.high or not np.isfinite(apart.low):
-        verdict = "the interval includes 0: these sequences show no difference"
-    else:
-        better = first if (apart.value > 0) != lower else second
-        verdict = f"{better} is better"
-    left = len(a.keys() ^ b.keys())
-    unshared = f" ({left:,} sequences are in one of them only)" if left else ""
-    return "\n".join(
-        [
-            f"{metric} of {len(shared):,} sequences{unshared}",
-            f"  {first}: {number(float(np.nanmean([a[name] for name in shared])))}",
-            f"  {second}: {number(float(np.nanmean([b[name] for name in shared])))}",
-            f"  difference {apart.value:+.4f}, Wilcoxon p = {found.p_value:.2g}",
-            f"  95 % interval {apart.low:+.4f} to {apart.high:+.4f}, bootstrap over sequences",
-            f"  the first is higher on {found.higher:,}, lower on {found.lower:,}",
-            f"  {verdict}" + (" (less is better)" if lower else ""),
-        ]
-    )
+    lines = [
+        f"{metric} of {len(a):,} sequences{sizes}",
+        f"  {first}: {number(float(a.mean()))}",
+        f"  {second}: {number(float(b.mean()))}",
+        f"  difference (first minus second) {apart.value:+.4g}, Wilcoxon p = {found.p_value:.2g}",
+        f"  the first is higher on {found.higher:,} of them, lower on {found.lower:,}",
+    ]
+    if np.isfinite(apart.low):
+        interval = f"{apart.low:+.4g} to {apart.high:+.4g}"
+        lines.insert(4, f"  95 % interval {interval}, bootstrap over sequences")
+    return "\n".join([*lines, f"  {_verdict(first, second, metric, apart)}"])
+
+
+def _verdict(first: Path, second: Path, metric: str, apart: Interval) -> str:
+    if not np.isfinite(apart.low):
+        return f"fewer than {MIN_UNITS} sequences: too few to tell a difference"
+    if apart.low <= 0 <= apart.high:
+        return "the interval includes 0: these sequences show no difference"
+    if metric not in _COMPARED:
+        return f"{first if apart.value > 0 else second} is higher"
+    lower = _COMPARED[metric]
+    better = first if (apart.value > 0) != lower else second
+    return f"{better} is better" + (" (less is better)" if lower else "")
+
+
+def _main_metric(path: Path) -> str:
+    """The column to compare where none is named."""
+    with path.open(newline="", encoding="utf-8") as file:
+        columns = next(csv.reader(file), [])
+    found = [name for name in _COMPARED if name in columns]
+    if not found:
+        raise ValueError(
+            f"{path}: has none of {', '.join(_COMPARED)}; name a column with --metric: "
+            f"{', '.join(columns)}"
+        )
+    return found[0]
+
+
+def _paired(
+    first: Path, second: Path, metric: str
+) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], str]:
+    """Values of the sequences that have one in both, and what is to be said of the others."""
+    one, two = (_values(_per_sequence_files(folder), metric) for folder in (first, second))
+    lengths = [_values(_per_sequence_files(folder), "length") for folder in (first, second)]
+    shared = sorted(one.keys() & two.keys())
+    for name in shared:
+        sizes = [int(known[name]) for known in lengths]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{name!r} has {sizes[0]:,} nt in {first} and {sizes[1]:,} in {second}: sequences "
+                "are matched by name, so both must be tests of the same data"
+            )
+    a, b = (np.array([values[name] for name in shared]) for values in (one, two))
+    known = ~(np.isnan(a) | np.isnan(b))
+    notes = []
+    if alone := len(one.keys() ^ two.keys()):
+        notes.append(f"{alone:,} more are in one of them only")
+    if without := int((~known).sum()):
+        notes.append(f"{without:,} more have no value")
+    return (a[known], b[known]), f" ({'; '.join(notes)})" if notes else ""
 
 
 def _per_sequence_files(folder: Path) -> list[Path]:
@@ -160,9 +223,23 @@ def _per_sequence_files(folder: Path) -> list[Path]:
 
 
 def _values(files: list[Path], metric: str) -> dict[str, float]:
-    """The value of each sequence, its mean where it was tested several times."""
+    """The value of each sequence, its mean over the seeds where there are several."""
     found: dict[str, list[float]] = defaultdict(list)
+    tested: dict[tuple[str, str], Path] = {}
     for path in files:
-        for name, value in read_values(path, metric).items():
+        seed = re.sub(r"^fold\d+-", "", path.parent.parent.name)
+        try:
+            values = read_values(path, metric)
+        except ValueError as error:
+            if "could not convert" not in str(error):
+                raise
+            raise ValueError(f"{path}: column {metric!r} has no numbers: {error}") from error
+        for name, value in values.items():
+            other = tested.setdefault((seed, name), path)
+            if other != path:
+                raise ValueError(
+                    f"{name!r} is in {other} and in {path}: every sequence is in the test of one "
+                    "fold; were they made by several commands?"
+                )
             found[name].append(value)
     return {name: float(np.mean(values)) for name, values in found.items()}

@@ -37,28 +37,52 @@ def evaluate(
 ) -> Report:
     """Score predictions of the test split and what simple predictors reach on it.
 
+    Rows without a single label are left out, which the facts of the report say. So do they of
+    columns by which sequences are not grouped, because hardly two of them have the same value.
+
     Args:
         data: With labels bound.
         predictions: By row of the data: (C,) per sequence, (L, C) per token, pairs (P, 2).
         facts: What is said about the test besides what the data say.
         score_pairs: How structures are compared.
+
+    Raises:
+        ValueError: If no row has a label.
     """
-    rows = np.array(sorted(predictions))
-    assert data.spec is not None  # noqa: S101  # bound before
-    found = [np.asarray(predictions[row]) for row in rows.tolist()]
-    if data.spec.level == "pairs":
+    spec = data.spec
+    assert spec is not None  # noqa: S101  # bound before
+    facts = {**facts, **data.facts}
+    if spec.level == "pairs":
+        rows = np.array(sorted(predictions))
         assert score_pairs is not None  # noqa: S101
-        return _evaluate_pairs(data, rows, found, facts, score_pairs)
-    return _evaluate_labels(data, data.spec, rows, found, facts)
+        return _evaluate_pairs(data, rows, predictions, facts, score_pairs)
+    rows = np.array([row for row in sorted(predictions) if _is_labelled(data.labels[row])], int)
+    if not len(rows):
+        raise ValueError(
+            f"test: none of {len(predictions):,} sequences has a label, so there is nothing to "
+            "score; for predictions alone use rnafm predict"
+        )
+    if without := len(predictions) - len(rows):
+        facts["left_out"] = f"{without:,} test sequences without a label"
+    return _evaluate_labels(data, spec, rows, predictions, facts)
+
+
+def output_names(data: SupervisedDataModule, spec: LabelSpec) -> tuple[str, ...]:
+    """A name for each output or class; outputs without one are called like their columns."""
+    columns = tuple(getattr(data, "label_columns", ()))
+    if not spec.names and spec.kind != "class" and len(columns) == spec.num_outputs:
+        return columns
+    return spec.output_names
 
 
 def _evaluate_labels(
     data: SupervisedDataModule,
     spec: LabelSpec,
     rows: NDArray[np.int64],
-    found: list[NDArray[Any]],
-    facts: Mapping[str, Any],
+    predictions: Mapping[int, NDArray[Any]],
+    facts: dict[str, Any],
 ) -> Report:
+    found = [np.asarray(predictions[row]) for row in rows.tolist()]
     labels = [data.labels[row] for row in rows]
     if spec.level == "sequence":
         labels = [np.atleast_1d(label) for label in labels]
@@ -75,32 +99,36 @@ def _evaluate_labels(
         for floor in _floors(data, spec, rows)
     }
     num_labels = sum(label.size for label in labels)
-    names = spec.output_names
     classes = None
     if spec.kind == "class":
-        classes = class_scores(labels, [values.argmax(1) for values in found], names)
+        decided = [values.argmax(1) for values in found]
+        classes = class_scores(labels, decided, spec.output_names)
+    records = _label_records(data, spec, rows, found, labels)
     return make_report(
-        _label_records(data, spec, rows, found, labels),
+        records,
         statistics_of(spec, found, labels),
-        facts={**facts, **data.facts},
         floors=floors,
-        group_by=_groupings(data, rows),
+        group_by=_groupings(records, facts),
+        facts=facts,
         classes=classes,
         bootstrap=Bootstrap(resamples=1000 if num_labels <= MANY_LABELS else 200),
     )
 
 
 def _floors(data: SupervisedDataModule, spec: LabelSpec, rows: NDArray[np.int64]) -> list[Floor]:
-    train = data.rows["train"]
+    """What the training rows alone say about the test; only they are read for it."""
+    train = [row for row in data.rows["train"].tolist() if _is_labelled(data.labels[row])]
+    if not train:
+        return [Floor("floors", "no training sequence has a label", None)]
     sequences = [data.sequences[row] for row in train]
     tests = [data.sequences[row] for row in rows]
+    own = [data.labels[row] for row in train]
     number = spec.num_outputs if spec.kind == "class" else None
     if spec.level == "sequence":
-        labels = data.labels_of("train")
         assert spec.kind != "pairs"  # noqa: S101  # those are elsewhere
+        labels = np.stack(own)
         trivial = majority_or_mean(labels, len(tests), number)
         return [trivial, kmer_model(sequences, labels, tests, spec.kind, num_classes=number)]
-    own = [data.labels[row] for row in train]
     size = data.vocabulary.letters_per_token
     pieces, test_pieces = (
         [[text[i : i + size] for i in range(0, len(text), size)] for text in part]
@@ -127,7 +155,7 @@ def _label_records(
     labels: list[NDArray[Any]],
 ) -> Records:
     """One line for each sequence: labels and predictions, or for tokens how good they are."""
-    names = spec.output_names
+    names = output_names(data, spec)
     values: dict[str, NDArray[np.floating]] = {}
     texts: dict[str, list[str]] = {}
     if spec.kind == "class":
@@ -155,8 +183,8 @@ def _label_records(
 def _evaluate_pairs(
     data: SupervisedDataModule,
     rows: NDArray[np.int64],
-    found: list[NDArray[np.int64]],
-    facts: Mapping[str, Any],
+    predictions: Mapping[int, NDArray[np.int64]],
+    facts: dict[str, Any],
     score_pairs: ScorePairs,
 ) -> Report:
     def scored(structures: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.float64]]:
@@ -166,6 +194,8 @@ def _evaluate_pairs(
         ]
         return {name: np.array([scores[name] for scores in each]) for name in each[0]}
 
+    found = [np.asarray(predictions[row]) for row in rows.tolist()]
+    logger.info("Folding %s test sequences with RNAfold, to compare", f"{len(rows):,}")
     floor = rnafold_pairs([data.sequences[row] for row in rows])
     beside = None if floor.predictions is None else scored(list(floor.predictions))
     own = scored(found)
@@ -174,12 +204,13 @@ def _evaluate_pairs(
         "num_pairs": np.array([len(data.labels[row]) for row in rows], np.float64),
         "num_predicted": np.array([len(pairs) for pairs in found], np.float64),
     }
+    records = _records(data, rows, values, {})
     return make_report(
-        _records(data, rows, values, {}),
+        records,
         own,
-        facts={**facts, **data.facts},
         floors={floor.name: (floor.about, beside)},
-        group_by=_groupings(data, rows),
+        group_by=_groupings(records, facts),
+        facts=facts,
     )
 
 
@@ -189,23 +220,35 @@ def _records(
     values: dict[str, NDArray[np.floating]],
     texts: Mapping[str, list[str]],
 ) -> Records:
-    return Records(
-        [data.names[row] for row in rows],
-        np.array([len(data.sequences[row]) for row in rows]),
-        {name: [cells[row] for row in rows] for name, cells in data.columns.items()},
-        values,
-        dict(texts),
-    )
+    names = [data.names[row] for row in rows]
+    if (similarity := getattr(data, "similarity", None)) is not None:
+        values["nearest_train"] = np.array([similarity[row] for row in rows.tolist()], np.float64)
+    columns: dict[str, list[str]] = {}
+    for name, cells in data.columns.items():
+        own = [cells[row] for row in rows]
+        if own == names:
+            continue
+        # Readers of the file find our columns by name, so it is the table's that give way.
+        while name in {"id", "length", *values, *texts, *columns}:
+            name = f"input {name}"  # noqa: PLW2901
+        columns[name] = own
+    lengths = np.array([len(data.sequences[row]) for row in rows])
+    return Records(names, lengths, dict(columns), values, dict(texts))
 
 
-def _groupings(data: SupervisedDataModule, rows: NDArray[np.int64]) -> list[str]:
-    """Columns with a few values each: families, sources, types."""
-    most = min(_MANY_GROUPS, len(rows) // 2)
-    return [
-        name
-        for name, cells in data.columns.items()
-        if 1 < len({cells[row] for row in rows}) <= most
-    ]
+def _groupings(records: Records, facts: dict[str, Any]) -> list[str]:
+    """Columns with a few values each: families, sources, types. Of others the facts tell."""
+    counts = {name: len(set(cells)) for name, cells in records.columns.items()}
+    most = min(_MANY_GROUPS, len(records) // 2)
+    if many := [f"{name} ({count:,} values)" for name, count in counts.items() if count > most > 0]:
+        facts["not_grouped_by"] = many
+    return [name for name, count in counts.items() if 1 < count <= most]
+
+
+def _is_labelled(label: NDArray[Any]) -> bool:
+    """Whether any label of a row is known: missing ones are NaN, or negative among classes."""
+    known = label >= 0 if np.issubdtype(label.dtype, np.integer) else ~np.isnan(label)
+    return bool(known.any())
 
 
 def _mean(values: NDArray[np.floating]) -> float:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnafm.reports.drawing import draw_structure
+from rnafm.reports.evaluate import output_names
 from rnafm.reports.pictures import arc_diagram, contact_map, save
 from rnafm.reports.plots import (
     calibration,
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MANY_OUTPUTS = 12  # pictures of more would not be looked at
+_SHOWN_FILES, _TITLE = 3, 90
+
 
 def draw_all(
     folder: Path,
@@ -44,7 +50,7 @@ def draw_all(
     Args:
         folder: Where to.
         data: With labels bound.
-        predictions: By row; of structures with ``probabilities`` and ``pairs``.
+        predictions: By row; of structures some are enough, with ``probabilities`` and ``pairs``.
         report: The numbers.
         headline: The metric that is shown by group.
 
@@ -53,15 +59,33 @@ def draw_all(
     """
     spec = data.spec
     assert spec is not None  # noqa: S101  # bound before
+    title = f"Test: {shortened(data.description)}"
     if spec.kind == "pairs":
         figures = _structures(data, predictions, report)
     else:
-        figures = _labels(data, spec, predictions)
-    paths = []
-    for name, figure in [*figures, *_groups(report, headline, data.description)]:
-        paths.append(folder / f"{_safe(name)}.png")
+        figures = _labels(data, spec, predictions, title)
+    paths: list[Path] = []
+    used: Counter[str] = Counter()
+    for name, figure in [*figures, *_groups(report, headline, title)]:
+        safe = "".join(sign if sign.isalnum() else "_" for sign in name)
+        used[safe] += 1
+        again = f"_{used[safe]}" if used[safe] > 1 else ""
+        paths.append(folder / f"{safe}{again}.png")
         save(figure, paths[-1])
     return paths
+
+
+def shortened(description: str, most: int = _TITLE) -> str:
+    """A description of data that fits into a title: no folders, few of many files.
+
+    >>> shortened("half_life of data/x/a.csv, data/x/b.csv, c.csv, d.csv, e.csv")
+    'half_life of a.csv, b.csv, c.csv and 2 more'
+    """
+    parts = [re.sub(r"\S*/(?=[^\s/])", "", part) for part in description.split(", ")]
+    more = len(parts) - _SHOWN_FILES
+    text = ", ".join(parts[:_SHOWN_FILES]) + (f" and {more:,} more" if more > 0 else "")
+    half = (most - 5) // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
 
 
 def _structures(
@@ -69,8 +93,9 @@ def _structures(
 ) -> Iterator[tuple[str, Figure]]:
     """Three structures, of low, middle and high F1."""
     rows = sorted(predictions)
-    scores = report.records.values["f1"]
-    order = np.argsort(scores, kind="stable")
+    f1 = dict(zip(report.records.names, report.records.values["f1"].tolist(), strict=True))
+    scores = np.array([f1[data.names[row]] for row in rows])
+    order, has_layout = np.argsort(scores, kind="stable"), True
     families = data.columns.get("family", [""] * len(data.names))
     for share, word in ((0.1, "low"), (0.5, "middle"), (0.9, "high")):
         place = int(order[round(share * (len(order) - 1))])
@@ -80,19 +105,21 @@ def _structures(
         title = f"{data.names[row]}{of}, F1 {scores[place]:.2f}"
         yield f"contacts {word}", contact_map(fold.probabilities, reference, title)
         yield f"arcs {word}", arc_diagram(sequence, fold.pairs, reference, title)
+        if not has_layout:
+            continue
         try:
             yield f"structure {word}", draw_structure(sequence, fold.pairs, reference, title)
         except ValueError as error:  # without ViennaRNA there is no layout
             logger.info("no drawings of structures: %s", error)
+            has_layout = False
 
 
 def _labels(
-    data: SupervisedDataModule, spec: LabelSpec, predictions: Mapping[int, Any]
+    data: SupervisedDataModule, spec: LabelSpec, predictions: Mapping[int, Any], title: str
 ) -> Iterator[tuple[str, Figure]]:
     """How predictions and labels agree, over all sequences (nucleotides) of the test."""
     rows, width = sorted(predictions), spec.num_outputs
     found = np.concatenate([predictions[row].reshape(-1, width) for row in rows])
-    title = f"Test: {data.description}"
     if spec.kind == "class":
         classes = np.concatenate([np.atleast_1d(data.labels[row]) for row in rows])
         counts = confusion_counts(classes, found.argmax(1), width)
@@ -100,31 +127,42 @@ def _labels(
         yield "calibration", calibration(found, classes, title)
         return
     labels = np.concatenate([data.labels[row].reshape(-1, width) for row in rows])
-    for i, name in enumerate(spec.output_names):
+    names = output_names(data, spec)
+    if width > _MANY_OUTPUTS:
+        logger.info("pictures of the first %d of %d outputs", _MANY_OUTPUTS, width)
+    for i, name in enumerate(names[:_MANY_OUTPUTS]):
         known = ~np.isnan(labels[:, i])
         truth, guess = labels[known, i], found[known, i]
-        if spec.kind == "flag":
-            yield from _flag(name, truth, guess, spec.names if spec.is_binary else ("no", "yes"))
+        about = title if width == 1 else f"{title}: {name}"
+        if not known.any():
+            logger.info("no picture of %s: no test sequence has a label", name)
+        elif spec.kind == "flag":
+            words = spec.names if spec.is_binary else (f"not {name}", name)
+            yield from _flag(name, truth, guess, words, about)
         else:
-            yield f"scatter {name}", scatter(truth, guess, name, title=title)
+            yield f"scatter {name}", scatter(truth, guess, name, title=about)
 
 
 def _flag(
-    name: str, truth: NDArray[np.floating], guess: NDArray[np.floating], words: tuple[str, ...]
+    name: str,
+    truth: NDArray[np.floating],
+    guess: NDArray[np.floating],
+    words: tuple[str, ...],
+    title: str,
 ) -> Iterator[tuple[str, Figure]]:
     decided = (guess > 0.5).astype(np.int64)  # noqa: PLR2004  # where the scores cut as well
     counts = confusion_counts(truth.astype(np.int64), decided, 2)
-    yield f"confusion {name}", confusion_matrix(counts, words, f"Test: {name}")
-    yield f"calibration {name}", calibration(guess, truth, f"Test: {name}")
+    yield f"confusion {name}", confusion_matrix(counts, words, title)
+    yield f"calibration {name}", calibration(guess, truth, title)
 
 
 def _groups(report: Report, headline: str, title: str) -> Iterator[tuple[str, Figure]]:
     overall = report.metrics[headline]
+    if not np.isfinite(overall.value):
+        return
     for column, groups in report.groups.items():
         draw = score_by_length if column == "length" else score_by_group
-        about = f"Test: {title}, by {column}"
-        yield f"{headline} by {column}", draw(groups, headline, about, overall=overall)
-
-
-def _safe(name: str) -> str:
-    return "".join(sign if sign.isalnum() else "_" for sign in name)
+        yield (
+            f"{headline} by {column}",
+            draw(groups, headline, f"{title}, by {column}", overall=overall),
+        )

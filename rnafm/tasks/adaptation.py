@@ -100,7 +100,9 @@ class Adaptation:
             average = get_ema_avg_fn(self.ema)  # type: ignore[no-untyped-call]
             result.append(WeightAveraging(avg_fn=average))
         if self.patience is not None:
-            result.append(EarlyStopping(monitor, patience=self.patience, mode=mode, verbose=True))
+            # A score that is not defined, such as that of constant predictions, is no reason to stop.
+            options = {"patience": self.patience, "mode": mode, "check_finite": False}
+            result.append(EarlyStopping(monitor, verbose=True, **options))
         return result
 
 

@@ -75,8 +75,8 @@ def _find(name: str, path: Path) -> type[SupervisedTask]:
         )
     kinds = found.__mro__ if isinstance(found, type) else ()
     if SupervisedTask not in kinds:
-        what = "pretraining" if Task in kinds else "no"
-        raise ValueError(f"{path} {_untrained(f'holds a {what} task ({name})', path)}")
+        what = "a pretraining task" if Task in kinds else "no task"
+        raise ValueError(f"{path} {_untrained(f'holds {what} ({name})', path)}")
     fine_tuned: type[SupervisedTask] = found
     return fine_tuned
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from abc import abstractmethod
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -64,6 +65,7 @@ class SupervisedTask(Task):
         self.hparams["objective"] = objective.to_dict()
         self.hparams["adaptation"] = asdict(adaptation)
         adaptation.apply(self.encoder)
+        self.encoder.train(not adaptation.frozen)  # a fit begins in the mode that it finds
         self.scores = objective.new_metric()
         self._cache: EmbeddingCache | None = None
 
@@ -193,6 +195,8 @@ class SupervisedTask(Task):
     def on_fit_start(self) -> None:
         """Compute the embeddings of a frozen encoder, once."""
         super().on_fit_start()
+        if self.adaptation.frozen:  # Lightning asks whether that is meant
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
         if self.adaptation.frozen and self.reads:
             self._cache = self._open_cache()
 
@@ -209,7 +213,7 @@ class SupervisedTask(Task):
             )
 
     def _check_splits(self, stage: str, splits: Collection[str]) -> None:
-        """Refuse to begin what would stop for want of rows."""
+        """Refuse to begin what would stop for want of rows; a fit may do without validation."""
         needed = {"fit": "train", "validate": "val", "test": "test"}.get(stage)
         if needed is not None and needed not in splits:
             raise ValueError(
@@ -218,7 +222,9 @@ class SupervisedTask(Task):
             )
         if stage != "fit" or "val" in splits:
             return
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # a Trainer has them
+        trainer: Any = self.trainer
+        trainer.limit_val_batches = 0  # or Lightning would ask for them
+        for callback in trainer.callbacks:
             monitored = getattr(callback, "monitor", None) or ""
             if monitored.startswith("val/"):
                 raise ValueError(

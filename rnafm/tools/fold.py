@@ -118,11 +118,11 @@ def _folded(
 
 
 def _print(folded: Iterator[tuple[list[Record], list[Any]]]) -> None:
-    from rnafm.data.structure import format_dbn
+    from rnafm.tools.prediction_files import structure_text
 
     for chunk, folds in folded:
         for record, found in zip(chunk, folds, strict=True):
-            print(format_dbn(record.name, record.sequence, found.pairs), end="", flush=True)
+            print(structure_text(record, found.pairs, ".dbn"), end="", flush=True)
 
 
 def _known(fasta: Path, constraints: Path | None) -> dict[str, Known]:

@@ -65,19 +65,9 @@ class Structures(PredictionFile):
 
     def part(self, path: Path, records: Sequence[Record], predictions: Sequence[Any]) -> None:
         """See :class:`PredictionFile`."""
-        from rnafm.data.structure import StructureError, format_bpseq, format_ct, format_dbn
-
-        write = {".dbn": format_dbn, ".ct": format_ct, ".bpseq": format_bpseq}[self.suffix]
         with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             for record, fold in zip(records, predictions, strict=True):
-                name = "_".join(record.name.split())
-                try:
-                    file.write(write(name, record.sequence, fold.pairs))
-                except StructureError as error:  # a published rule that does not give structures
-                    raise ValueError(
-                        f"structure of {record.name!r}: {error}; or write {self.suffix} with "
-                        "another decoder: rnafm fold --decoder greedy"
-                    ) from error
+                file.write(structure_text(record, fold.pairs, self.suffix))
 
 
 class PairProbabilities(PredictionFile):
@@ -205,6 +195,29 @@ def columns_of(
     if all_of_them:
         columns |= {f"p_{title}": values[:, i].tolist() for i, title in enumerate(titles)}
     return columns
+
+
+def structure_text(record: Record, pairs: NDArray[np.int64], suffix: str) -> str:
+    """One structure as dot-bracket, CT or BPSEQ.
+
+    Args:
+        record: Sequence, and the name, of which one word is made.
+        pairs: Of the structure, (P, 2).
+        suffix: ``.dbn``, ``.ct`` or ``.bpseq``.
+
+    Raises:
+        ValueError: If the format cannot hold the pairs.
+    """
+    from rnafm.data.structure import StructureError, format_bpseq, format_ct, format_dbn
+
+    write = {".dbn": format_dbn, ".ct": format_ct, ".bpseq": format_bpseq}[suffix]
+    try:
+        return write("_".join(record.name.split()), record.sequence, pairs)
+    except StructureError as error:
+        raise ValueError(
+            f"{record.description}: {error}; or fold with another decoder, such as: rnafm fold "
+            "--decoder nested"
+        ) from error
 
 
 def open_format(out: Path, task: SupervisedTask, *, probabilities: bool) -> PredictionFile:

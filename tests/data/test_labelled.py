@@ -65,9 +65,15 @@ def test_formats_give_the_same(tmp_path, name):
     assert data.names == ["r0", "r1", "r2", "r3", "r4", "r5"] and data.sequences == RNAS
     assert data.columns == {"id": data.names, "set": ["train", "val", "test"] * 2}
     batch = data.splits()["train"][0, 0, 2]
-    assert sorted(zip(batch.indices.tolist(), batch.labels.tolist())) == [(0, [0.0]), (3, [1.5])]
+    assert sorted(zip(batch.indices.tolist(), batch.labels.tolist(), strict=True)) == [
+        (0, [0.0]),
+        (3, [1.5]),
+    ]
     (batch,) = data.test_dataloader()
-    assert sorted(zip(batch.indices.tolist(), batch.labels.tolist())) == [(2, [1.0]), (5, [2.5])]
+    assert sorted(zip(batch.indices.tolist(), batch.labels.tolist(), strict=True)) == [
+        (2, [1.0]),
+        (5, [2.5]),
+    ]
 
 
 def test_sequences_from_fasta(tmp_path, caplog):
@@ -136,8 +142,8 @@ def test_unknown_letters_can_be_read_as_unk_and_are_counted(tmp_path):
         ("b,ACG,1,training data", {"split": Partition(by="group", column="fam")},
          r"split.column \(fam\): no such column; there are: id, set"),
         ("b,ACG,1,train", {"labels": ["z"]}, r"x\.csv: has no column 'z' for labels; .*id, sequ"),
-        ("b,ACG,1,train", {"sequence_column": "sequenze"}, r"no column 'sequenze' for "
-         r"sequences \(data\.sequence_column\); did you mean 'sequence'"),
+        ("b,ACG,1,train", {"sequence_column": "sequenze"}, (r"no column 'sequenze' for "
+         r"sequences \(data\.sequence_column\); did you mean 'sequence'")),
         ("b,ACG,1,train", {"id_column": "name"}, r"no column 'name' for names \(data.id_column\)"),
     ],
 )  # fmt: skip
@@ -175,13 +181,12 @@ def test_nothing_to_read(files, labels, message):
     ("spec", "message"),
     [
         (LabelSpec("pairs", "pairs", 1), "base pairs come from a StructureDataModule"),
-        (LabelSpec("class", "sequence", 2, ("a", "b")), r"x\.csv:2: column 'y': '0.0' is not among "
-         r"the classes a, b.*names: "),
-        (LabelSpec("class", "sequence", 2), r"x\.csv:2: column 'y': '0.0' is no class from 0 to 1"),
+        (LabelSpec("class", "sequence", 2, ("a", "b")), r"'0.0' is not among the classes a, b;"),
+        (LabelSpec("class", "sequence", 2), r"csv:2: column 'y': '0.0' is no class from 0 to 1"),
         (LabelSpec("flag", "sequence", 1), r"x\.csv:3: column 'y': '0.5' is neither 0 nor 1"),
-        (LabelSpec("value", "sequence", 3), r"x\.csv:2: column 'y': has lists of 1 numbers for 3"),
-        (LabelSpec("value", "token", 1), r"x\.csv:2: column 'y': 1 labels for a sequence of 10 "
-         "nucleotides; .*use SequencePrediction"),
+        (LabelSpec("value", "sequence", 3), r"csv:2: column 'y': has lists of 1 numbers for 3"),
+        (LabelSpec("value", "token", 1), (r"x\.csv:2: column 'y': 1 labels for a sequence of 10 "
+         "nucleotides; .*use SequencePrediction")),
     ],
 )  # fmt: skip
 def test_a_task_that_does_not_fit_the_labels(tmp_path, spec, message):
