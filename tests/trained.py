@@ -1,7 +1,6 @@
 """Checkpoints of small tasks as training leaves them, without the training."""
 
 import json
-from itertools import pairwise
 
 import lightning.pytorch as pl
 import numpy as np
@@ -67,6 +66,11 @@ def write_fasta(path, sequences=SEQUENCES):
     return path
 
 
+def names_in(folder):
+    """Names of all files of a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def numbers(cell):
     """A cell of CSV with a list of numbers."""
     return np.array(json.loads(cell))
@@ -78,13 +82,3 @@ def same_state(one, other):
     return states[0].keys() == states[1].keys() and all(
         torch.equal(states[0][key], states[1][key]) for key in states[0]
     )
-
-
-def no_crossing(pairs):
-    """Whether the pairs are nested."""
-    stack = []
-    for i, j in sorted(map(tuple, pairs)):
-        while stack and stack[-1] < i:
-            stack.pop()
-        stack.append(j)
-    return all(inner <= outer for outer, inner in pairwise(stack))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rnafm.data.batch import Batch
     from rnafm.reports.report import Report
 
+_WIDTH = 100  # of a fact in the table
 _MOST_DRAWN = 100  # structures whose maps of probabilities are kept, to draw three of them
 
 
@@ -86,7 +88,10 @@ class TestReport(pl.Callback):
 
 
 def readable(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts as they are printed: leaks as a sentence for each split, few of many files."""
+    """Facts as they are printed: leaks as a sentence for each split, few of many files.
+
+    Sentences have lines of their own, and no line is endless.
+    """
     from rnafm.reports.gallery import shortened
 
     said: dict[str, Any] = {}
@@ -97,6 +102,10 @@ def readable(facts: Mapping[str, Any]) -> dict[str, Any]:
             said |= {f"leaks, {split}": _leaks(numbers) for split, numbers in value.items()}
         else:
             said[name] = value
+    for name, value in said.items():
+        if isinstance(value, str | list | tuple):
+            texts = [value] if isinstance(value, str) else map(str, value)
+            said[name] = "\n".join(line for text in texts for line in textwrap.wrap(text, _WIDTH))
     return said
 
 

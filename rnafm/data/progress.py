@@ -70,7 +70,9 @@ class ReadingProgress:
     def rate(self) -> str:
         """Records and nucleotides per second."""
         taken = max(time.perf_counter() - self._started, 1e-9)
-        return f"{self.num_records / taken:,.0f} seq/s, {self.num_letters / taken / 1e6:,.1f} Mnt/s"
+        letters = self.num_letters / taken
+        amount = f"{letters / 1e6:,.1f} M" if letters > 1e5 else f"{letters / 1e3:,.1f} k"  # noqa: PLR2004
+        return f"{self.num_records / taken:,.0f} seq/s, {amount}nt/s"
 
     def update(self, position: int, num_records: int, num_letters: int) -> None:
         """Show how far the reading is.

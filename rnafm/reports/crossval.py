@@ -67,13 +67,7 @@ def summarise(folder: Path, folds: int, seeds: int) -> None:
     }
     floors = list(dict.fromkeys(name for run in runs.values() for name in run["floors"]))
     summary: dict[str, Any] = {"folds": folds, "seeds": seeds, "metrics": {}}
-    table = Table(
-        title=f"{folds} folds x {seeds} seeds: {folder}",
-        title_justify="left",
-        box=SIMPLE,
-        caption="sd: over all runs; interval: Student's, over the means of the folds",
-        caption_justify="left",
-    )
+    table = Table(box=SIMPLE)
     table.add_column("metric")
     predictors = ["model", *floors]
     heads = ["mean", "sd", "95 % interval", *predictors[1:]]
@@ -91,12 +85,14 @@ def summarise(folder: Path, folds: int, seeds: int) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(file=console.file, width=_WIDTH)
+    console.print(f"{folds} folds x {seeds} seed{'s' * (seeds > 1)}: {folder}", soft_wrap=True)
     console.print(table)
+    console.print("sd: over all runs; interval: Student's, over the means of the folds")
     # What is not defined is null.
     plain = json.loads(json.dumps(summary), parse_constant=lambda _: None)
     with atomic(folder / "summary.json") as temporary:
         temporary.write_text(json.dumps(plain, indent=2) + "\n")
-    console.print(f"Summary: {folder / 'summary.json'}")
+    console.print(f"Summary: {folder / 'summary.json'}", soft_wrap=True)
 
 
 def _over_runs(

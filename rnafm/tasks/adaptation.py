@@ -100,9 +100,15 @@ class Adaptation:
             average = get_ema_avg_fn(self.ema)  # type: ignore[no-untyped-call]
             result.append(WeightAveraging(avg_fn=average))
         if self.patience is not None:
-            # A score that is not defined, such as that of constant predictions, is no reason to stop.
-            options = {"patience": self.patience, "mode": mode, "check_finite": False}
-            result.append(EarlyStopping(monitor, verbose=True, **options))
+            stopping = EarlyStopping(
+                monitor,
+                patience=self.patience,
+                mode=mode,
+                verbose=True,
+                check_finite=False,  # that of constant predictions is not defined: no reason to stop
+                check_on_train_epoch_end=False,  # a run may end before its first validation
+            )
+            result.append(stopping)
         return result
 
 

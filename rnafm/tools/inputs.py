@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rnafm.data.fasta import FastaFile, Record
-from rnafm.data.table import read_table, require
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from rnafm.data.fasta import Record
 
 _TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 
@@ -40,6 +39,8 @@ class Inputs:
 
     def __iter__(self) -> Iterator[Record]:
         """Stream the records."""
+        from rnafm.data.fasta import FastaFile, Record
+
         if self._rows is not None:
             yield from self._rows
             return
@@ -48,6 +49,9 @@ class Inputs:
 
 
 def _rows(path: Path, sequence_column: str, id_column: str) -> list[Record]:
+    from rnafm.data.fasta import Record
+    from rnafm.data.table import read_table, require
+
     table = read_table(path)
     sequences = require(table, sequence_column, "sequences")
     if id_column == "id" and id_column not in table.columns:

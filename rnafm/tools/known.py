@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rnafm.data.labels import LabelSpec, encode_labels
-from rnafm.data.structure import pairs_from_dot_bracket
-from rnafm.data.structure_formats import lines
-from rnafm.data.table import read_table, require, unique_ids
-from rnafm.modules.constraints import Constraints
+import numpy as np
+
 from rnafm.tools.inputs import is_table
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rnafm.modules.constraints import Constraints
 
 _FREE, _UNPAIRED, _BRACKETS = ".", "x", "()[]{}"
 
@@ -34,6 +33,10 @@ def read_reactivities(path: Path) -> dict[str, Known]:
         ValueError: If a cell is no list of numbers as long as the sequence, or rows have the same
             name.
     """
+    from rnafm.data.labels import LabelSpec, encode_labels
+    from rnafm.data.table import read_table, require, unique_ids
+    from rnafm.modules.constraints import Constraints
+
     if not is_table(path):
         return {}
     table = read_table(path)
@@ -52,6 +55,7 @@ def read_reactivities(path: Path) -> dict[str, Known]:
     return {
         name: Known(Constraints(reactivities=values[:, 0]), place, length)
         for name, values, place, length in rows
+        if not np.isnan(values).all()
     }
 
 
@@ -61,6 +65,8 @@ def read_constraints(path: Path) -> dict[str, Known]:
     Raises:
         ValueError: If a line is not made of dots, x and brackets, or not one for each name.
     """
+    from rnafm.data.structure_formats import lines
+
     known: dict[str, Known] = {}
     name = heading = ""
     for number, line in lines(path):
@@ -86,6 +92,9 @@ def read_constraints(path: Path) -> dict[str, Known]:
 
 
 def _read_line(line: str, place: str) -> Known:
+    from rnafm.data.structure import pairs_from_dot_bracket
+    from rnafm.modules.constraints import Constraints
+
     if strange := sorted(set(line) - set(_FREE + _UNPAIRED + _BRACKETS)):
         raise ValueError(
             f"{place}: {' '.join(strange)} means nothing in a constraint; use . for free, x for "

@@ -138,7 +138,7 @@ def test_checkpoints_without_a_task(tmp_path):
         Checkpoint(Encoder(TINY, make_pretrained(tmp_path / "x.ckpt").encoder.vocabulary)),
         tmp_path / "x.safetensors",
     )
-    with pytest.raises(ValueError, match="x.safetensors holds no fine-tuned task.*rnafm fit"):
+    with pytest.raises(ValueError, match=r"x\.safetensors holds no fine-tuned task.*rnafm fit"):
         load_task(tmp_path / "x.safetensors")
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         load_task(tmp_path / "nothing.ckpt")

@@ -219,8 +219,8 @@ class TestRealParser:
         with pytest.raises(SystemExit, match=r"split.by column: the recipe says itself"):
             crossval(tmp_path, *options)
         with pytest.raises(SystemExit):
-            crossval(tmp_path, "--", "--trainer.max_epoch=2")
-        assert "max_epoch" in capsys.readouterr().err and not fake.calls
+            crossval(tmp_path, "--", "--trainer.epochs=2")
+        assert "trainer.epochs" in capsys.readouterr().err and not fake.calls
 
 
 def test_execute_says_what_failed(capfd):
@@ -244,6 +244,7 @@ def test_two_real_folds(tmp_path, monkeypatch, capsys):
         "--model.objective.init_args.names=[a, b]",
         "--model.encoder={num_layers: 1, embed_dim: 16, num_heads: 2, ffn_dim: 32}",
         "--trainer.max_epochs=1",
+        "--trainer.log_every_n_steps=1",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
     ]
