@@ -108,6 +108,7 @@ def run(args: Sequence[str] | None = None) -> TrainingCLI:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     # Lightning's own use of torch: nothing that a user could change.
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", "The dirpath has changed")  # continued and tested runs
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing elsewhere
     return TrainingCLI(
         Task,
@@ -126,7 +127,20 @@ def _show_messages() -> None:
     package = logging.getLogger("rnafm")
     first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
     package.setLevel(logging.INFO if first else logging.ERROR)
-    package.handlers = [logging.StreamHandler()]  # one, on what standard error is now
+    package.handlers = [_StandardError()]
+
+
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to what standard error is at the time, which tests and notebooks change."""
+
+    @property
+    def stream(self) -> Any:
+        """The stream of this moment."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        """Not kept."""
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 from hypothesis import settings
@@ -13,3 +15,10 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_package():
+    """A verb shows the package's messages for the rest of the process: not in the next test."""
+    yield
+    logging.getLogger("rnafm").handlers = []

@@ -24,7 +24,7 @@ def test_version(capsys):
 
 def test_an_unknown_command_is_told_the_known_ones():
     with pytest.raises(
-        SystemExit, match=r"no command 'train' \(there are: fit, validate, .*embed\)"
+        SystemExit, match=r"no command 'train' \(there are: fit, validate, .*compare\)"
     ):
         main(["train"])
 

@@ -81,6 +81,7 @@ class SupervisedDataModule(RNADataModule):
         self.rows: dict[str, NDArray[np.int64]] = {}
         self.labels: list[NDArray[Any]] = []
         self.facts: dict[str, Any] = {}
+        self.similarity: dict[int, float] = {}  # of held-out rows to the nearest training row
         self._places: list[str] = []
         self._tokens: list[NDArray[np.uint8]] = []
         self._divided: dict[str, NDArray[np.int64]] = {}
@@ -148,6 +149,8 @@ class SupervisedDataModule(RNADataModule):
             for name, report in reports.items():
                 for line in report.lines(name):
                     logger.info("%s", line)
+                own = divided[name].tolist()
+                self.similarity.update(zip(own, report.similarity.tolist(), strict=True))
             self.facts["leaks"] = {name: report.numbers() for name, report in reports.items()}
         self.facts |= {
             "data": self.description,

@@ -221,7 +221,8 @@ def _records(
     texts: Mapping[str, list[str]],
 ) -> Records:
     names = [data.names[row] for row in rows]
-    if (similarity := getattr(data, "similarity", None)) is not None:
+    similarity = getattr(data, "similarity", None)
+    if similarity is not None and len(similarity):
         values["nearest_train"] = np.array([similarity[row] for row in rows.tolist()], np.float64)
     columns: dict[str, list[str]] = {}
     for name, cells in data.columns.items():

@@ -32,8 +32,8 @@ class Adaptation:
             down, the embeddings coming last; 0 trains all from the start.
         lora_rank: Rank of the additions. They are scaled by two, whatever the rank is.
         ema: Decay of an exponential moving average of the weights, which then is what validation,
-            test and checkpoints use; 0.999 is common.
-        patience: Stop after so many validations without a better score.
+            test and checkpoints use; 0.999 is common, 0 is none.
+        patience: Stop after so many validations without a better score; 0 never does.
     """
 
     mode: Literal["full", "frozen", "probe", "lora"] = "full"
@@ -41,8 +41,8 @@ class Adaptation:
     layer_decay: float = 1.0
     unfreeze_every: int = 0
     lora_rank: int = 8
-    ema: float | None = None
-    patience: int | None = None
+    ema: float = 0.0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
@@ -50,13 +50,12 @@ class Adaptation:
             raise ValueError(f"layer_decay ({self.layer_decay}) must lie in (0, 1]")
         if self.head_lr <= 0:
             raise ValueError(f"head_lr ({self.head_lr}) must be above 0")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema ({self.ema}) must lie between 0 and 1, such as 0.999")
-        patience = 1 if self.patience is None else self.patience
-        if self.unfreeze_every < 0 or self.lora_rank < 1 or patience < 1:
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema ({self.ema}) must lie in [0, 1), such as 0.999, or 0 for none")
+        if self.unfreeze_every < 0 or self.patience < 0 or self.lora_rank < 1:
             raise ValueError(
-                f"unfreeze_every ({self.unfreeze_every}) must be 0 or more, lora_rank "
-                f"({self.lora_rank}) and patience ({self.patience}) at least 1"
+                f"unfreeze_every ({self.unfreeze_every}) and patience ({self.patience}) must be 0 "
+                f"or more, lora_rank ({self.lora_rank}) at least 1"
             )
         if self.mode != "full" and (self.unfreeze_every or self.layer_decay != 1):
             raise ValueError(
@@ -96,16 +95,16 @@ class Adaptation:
     def callbacks(self, monitor: str, mode: str) -> list[pl.Callback]:
         """What Lightning has to do for it."""
         result: list[pl.Callback] = []
-        if self.ema is not None:
+        if self.ema:
             average = get_ema_avg_fn(self.ema)  # type: ignore[no-untyped-call]
             result.append(WeightAveraging(avg_fn=average))
-        if self.patience is not None:
+        if self.patience:
             stopping = EarlyStopping(
                 monitor,
                 patience=self.patience,
                 mode=mode,
                 verbose=True,
-                check_finite=False,  # that of constant predictions is not defined: no reason to stop
+                check_finite=False,  # a score that is not defined is no reason to stop
                 check_on_train_epoch_end=False,  # a run may end before its first validation
             )
             result.append(stopping)

@@ -94,8 +94,8 @@ def test_lora_without_peft_says_what_to_install(monkeypatch):
     [
         ({"layer_decay": 0}, r"layer_decay \(0\) must lie in \(0, 1\]"),
         ({"head_lr": -1}, r"head_lr \(-1\) must be above 0"),
-        ({"ema": 1.5}, r"ema \(1.5\) must lie between 0 and 1"),
-        ({"patience": 0}, r"patience \(0\) at least 1"),
+        ({"ema": 1.5}, r"ema \(1.5\) must lie in \[0, 1\)"),
+        ({"patience": -1}, r"patience \(-1\) must be 0 or more"),
         ({"mode": "frozen", "layer_decay": 0.9}, "are for mode full"),
         ({"mode": "lora", "unfreeze_every": 5}, "are for mode full"),
     ],

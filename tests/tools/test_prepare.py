@@ -83,7 +83,7 @@ def test_a_bar_on_a_terminal(fasta, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     main(["prepare", str(fasta)])
     error = capsys.readouterr().err
-    assert "seq/s" in error and "Mnt/s" in error and "prepare x.fa.gz.rna.store: 4 records" in error
+    assert "seq/s" in error and "nt/s" in error and "prepare x.fa.gz.rna.store: 4 records" in error
 
 
 def test_lines_now_and_then_elsewhere(capsys):
