@@ -80,7 +80,7 @@ def trained(options: argparse.Namespace, data: StructureDataModule) -> tuple[Pat
         callbacks=[RunProgress(60), ModelCheckpoint(options.runs, "last-{epoch}", save_top_k=-1)],
     )
     started = time.process_time()
-    trainer.fit(task, datamodule=data)
+    trainer.fit(task, datamodule=data, ckpt_path=options.resume)
     return Path(trainer.checkpoint_callback.best_model_path), time.process_time() - started  # type: ignore[union-attr]
 
 
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--num-val", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--resume", type=Path, help="checkpoint of a training to go on with")
     parser.add_argument("--weights", type=Path, help="checkpoint of an earlier training to score")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -5,7 +5,7 @@ BIN=${BIN:-.venv/bin}
 "$BIN"/ruff format --check .
 "$BIN"/ruff check .
 "$BIN"/mypy
-"$BIN"/pytest -q
+"$BIN"/pytest -q -n 2 --dist loadfile
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$BIN"/sphinx-build -q -E -W --keep-going docs "$work/site"
