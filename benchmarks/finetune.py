@@ -92,6 +92,7 @@ def sets(data: Path, runs: Path) -> dict[str, dict[str, object]]:
             },
             "pool": "attention",
             "epochs": 1,
+            "share": 0.5,
         },
         "OpenVaccine": {
             "task": "TokenPrediction",
@@ -106,7 +107,7 @@ def sets(data: Path, runs: Path) -> dict[str, dict[str, object]]:
                 "outputs": [0, 1, 3],
                 "label_length": "prefix",
             },
-            "epochs": 5,
+            "epochs": 3,
         },
         "bpRNA loop types": {
             "task": "TokenPrediction",
@@ -122,6 +123,7 @@ def sets(data: Path, runs: Path) -> dict[str, dict[str, object]]:
                 },
             },
             "epochs": 1,
+            "share": 0.33,
         },
     }
 
@@ -143,7 +145,7 @@ def run(
             "attention_dropout",
         )
     }
-    epochs = options.epochs or spec["epochs"]
+    epochs, share = options.epochs or spec["epochs"], spec.get("share", 1.0)
     model = {
         "class_path": f"rnafm.tasks.{spec['task']}",
         "init_args": {
@@ -173,6 +175,7 @@ def run(
         "accelerator": "cpu",
         "devices": 1,
         "max_epochs": epochs,
+        "limit_train_batches": share,
         "num_sanity_val_steps": 0,
         "gradient_clip_val": 1.0,
         "log_every_n_steps": 20,
@@ -205,6 +208,7 @@ def run(
     found = json.loads((folder / "run" / "test" / "metrics.json").read_text())
     return {
         "epochs": epochs,
+        "share_of_an_epoch": share,
         "cpu_seconds": round(seconds),
         "split": found["facts"]["split"],
         "leaks": found["facts"]["leaks"],

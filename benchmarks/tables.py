@@ -85,7 +85,8 @@ def finetune() -> str:
     for name, starts in by_set.items():
         metric = HEADLINES.get(name, "accuracy")
         first = next(iter(starts.values()))
-        cells = [name, metric, str(first["epochs"])]
+        epochs = first["epochs"] * first.get("share_of_an_epoch", 1.0)
+        cells = [name, metric, f"{epochs:g}"]
         for start in ("scratch", "pretrained"):
             if start not in starts:
                 cells.append("")

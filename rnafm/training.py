@@ -65,7 +65,7 @@ class TrainingCLI(LightningCLI):
 
         ``--ckpt_path last`` is the newest ``last.ckpt`` of all runs of this name: Lightning would
         look into the folder of the new run, find nothing and start again from the beginning.
-        ``best`` is the newest ``best.ckpt``.
+        ``best`` is the newest ``best.ckpt``. With the ``fit.yaml`` of a run it is that run's.
         """
         config = self.config[self.config.subcommand]
         name = config.get("ckpt_path")
@@ -75,7 +75,10 @@ class TrainingCLI(LightningCLI):
         folder = Path(
             options.get("save_dir", "."), options.get("name") or options.get("project") or ""
         )
-        found = list(folder.rglob(f"{name}.ckpt"))
+        # The configuration of a run means that run, whatever others there are.
+        own = [Path(path.absolute).parent / "checkpoints" for path in config.get("config") or []]
+        found = [path / f"{name}.ckpt" for path in own if (path / f"{name}.ckpt").is_file()]
+        found = found or list(folder.rglob(f"{name}.ckpt"))
         if not found:
             sys.exit(
                 f"rnafm: --ckpt_path {name}: there is no {name}.ckpt under {folder}; give its path"

@@ -115,3 +115,14 @@ def test_all_shipped_recipes_are_in_the_readme_or_the_docs():
     texts = (ROOT / "README.md").read_text()
     for recipe in (ROOT / "configs" / "pretrain").glob("*.yaml"):
         assert recipe.name in texts, recipe.name
+
+
+def test_the_configuration_of_a_run_means_its_own_checkpoint(tmp_path, capsys):
+    fasta = write_fasta(tmp_path / "x.fa")
+    first = fit(tmp_path, fasta, "--trainer.max_steps=5")
+    second = fit(tmp_path, fasta, "--trainer.max_steps=5")
+    assert first != second
+    for run in (first, second):
+        capsys.readouterr()
+        main(["validate", f"--config={run / 'fit.yaml'}", "--ckpt_path=last"])
+        assert f"Using {run / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().err

@@ -134,7 +134,9 @@ class LabelledDataModule(SupervisedDataModule):
 
     def titles(self, spec: LabelSpec) -> tuple[str, ...]:
         """See :class:`SupervisedDataModule`: outputs are called as their columns."""
-        own = spec.kind != "class" and len(self.label_columns) == spec.num_outputs
+        yes_or_no = spec.kind == "flag" and spec.num_outputs == 1  # its names are two words
+        own = len(self.label_columns) == spec.num_outputs and not yes_or_no
+        own = own and spec.kind != "class"
         return spec.names or (tuple(self.label_columns) if own else ())
 
     def _read_table(self, path: Path) -> Table:

@@ -46,6 +46,8 @@ class SupervisedDataModule(RNADataModule):
         on_unknown: What to do about letters that the vocabulary lacks: stop, or read ``<unk>``.
         tokens_per_batch: Budget of a batch on one device; a longer sequence goes alone.
         embedding_folder: Where embeddings of a frozen encoder are kept; by default beside the data.
+        vocabulary: Name of the vocabulary that sequences are read with; by default that of the
+            task, which a checkpoint brings.
         **kwargs: See :class:`RNADataModule`.
 
     Attributes:
@@ -67,9 +69,11 @@ class SupervisedDataModule(RNADataModule):
         on_unknown: OnUnknown = "error",
         tokens_per_batch: int = 4096,
         embedding_folder: Path | None = None,
+        vocabulary: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(tokens_per_batch=tokens_per_batch, max_length=0, **kwargs)
+        super().__init__(vocabulary or "rna", tokens_per_batch, max_length=0, **kwargs)
+        self._follows_task = vocabulary is None
         if too_long not in get_args(TooLong):
             raise ValueError(f"too_long ({too_long}) must be one of {', '.join(get_args(TooLong))}")
         self.split, self.on_leak, self.too_long = split, on_leak, too_long
@@ -129,6 +133,9 @@ class SupervisedDataModule(RNADataModule):
         """Read, split, and look for leaks; a second time it does nothing."""
         if self._divided:
             return
+        task: Any = getattr(self.trainer, "lightning_module", None)
+        if self._follows_task and hasattr(task, "encoder"):
+            self.vocabulary = task.encoder.vocabulary
         rows = self.read()
         if not rows.sequences:
             raise ValueError(f"{self.description}: no RNA is left; {'; '.join(rows.notes)}")
@@ -241,12 +248,19 @@ class SupervisedDataModule(RNADataModule):
         return {name: data for name, data in self._datasets.items() if len(data.indices)}
 
     def num_tokens(self) -> NDArray[np.int64]:
-        """Tokens of every sequence, special ones included; (n,)."""
-        return np.array([len(tokens) for tokens in self._tokens])
+        """Tokens of every sequence, special ones included, 0 for those in no split; (n,)."""
+        lengths = np.zeros(len(self._tokens), np.int64)
+        for row in self.used():
+            lengths[row] = len(self._tokens[row])
+        return lengths
+
+    def used(self) -> list[int]:
+        """Rows that are in a split, ascending."""
+        return sorted({row for rows in self.rows.values() for row in rows.tolist()})
 
     def every_row(self) -> PackLoader:
-        """Batches of all sequences, each once, without labels."""
-        rows = np.arange(len(self.sequences))
+        """Batches of all sequences that are in a split, each once, without labels."""
+        rows = np.array(self.used())
         budget = self.tokens_per_batch
         data = LabelledDataset(self._tokens, rows, None, level="sequence", budget=budget)
         return PackLoader(data, budget, reshuffle=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+PARTNERS = 8  # candidates of a base that a matching looks at
 _STEPS = 2**32  # weights as integers: then networkx is exact
 
 
@@ -44,8 +46,9 @@ def matching(
 ) -> list[NDArray[np.int64]]:
     """Each base once, with the largest sum of p - threshold (Edmonds' blossoms, networkx).
 
-    Groups of bases that share no candidate are solved apart. Time is cubic in the size of the
-    largest group: seconds for 500 nt where thousands of pairs are above a low threshold.
+    Groups of bases that share no candidate are solved apart. Of each base only the most probable
+    candidates take part, :data:`PARTNERS` at most: before a network has learned anything, all are
+    above a low threshold, and the time is cubic.
 
     Args:
         pairs: Candidates i < j, (E, 2).
@@ -60,7 +63,7 @@ def matching(
     found = []
     for threshold in thresholds:
         graph = nx.Graph()
-        above = np.flatnonzero(probabilities > threshold)
+        above = _likely(pairs, probabilities, threshold)
         weights = np.rint((probabilities[above] - threshold) * _STEPS).astype(np.int64)
         for number, (i, j), weight in zip(
             above.tolist(), pairs[above].tolist(), weights.tolist(), strict=True
@@ -73,6 +76,22 @@ def matching(
         ]
         found.append(np.array(chosen, np.int64))
     return found
+
+
+def _likely(
+    pairs: NDArray[np.int64], probabilities: NDArray[np.float64], threshold: float
+) -> NDArray[np.int64]:
+    """Numbers of the candidates above a threshold that are among the best of one of their bases."""
+    above = np.flatnonzero(probabilities > threshold)
+    order = above[np.argsort(-probabilities[above], kind="stable")]
+    seen: Counter[int] = Counter()
+    kept = []
+    for number, (i, j) in zip(order.tolist(), pairs[order].tolist(), strict=True):
+        if min(seen[i], seen[j]) < PARTNERS:
+            kept.append(number)
+        seen[i] += 1
+        seen[j] += 1
+    return np.sort(np.array(kept, np.int64))
 
 
 def one_sided(

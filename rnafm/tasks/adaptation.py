@@ -12,6 +12,7 @@ from torch.optim.swa_utils import get_ema_avg_fn
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    import torch
     from torch import nn
 
 LORA_LAYERS = ("qkv", "out", "fc1", "fc2")
@@ -92,12 +93,20 @@ class Adaptation:
         elif self.mode == "lora":
             add_lora(encoder, self.lora_rank)
 
-    def callbacks(self, monitor: str, mode: str) -> list[pl.Callback]:
-        """What Lightning has to do for it."""
+    def callbacks(
+        self, monitor: str, mode: str, device: torch.device | None = None
+    ) -> list[pl.Callback]:
+        """What Lightning has to do for it.
+
+        Args:
+            monitor: The logged score that counts.
+            mode: ``max`` or ``min``.
+            device: Where averaged weights are kept.
+        """
         result: list[pl.Callback] = []
         if self.ema:
             average = get_ema_avg_fn(self.ema)  # type: ignore[no-untyped-call]
-            result.append(WeightAveraging(avg_fn=average))
+            result.append(WeightAveraging(device, avg_fn=average))
         if self.patience:
             stopping = EarlyStopping(
                 monitor,

@@ -85,6 +85,8 @@ class ContactPrediction(SupervisedTask):
                 self.decoder = Decoder("greedy", threshold, canonical=False, min_loop=1)
         else:
             self.head = (head or ResidualContactHead)(self.encoder.config)
+        if not self.head.reads_embeddings:
+            self._leave_out_the_end()
         self.candidates = [decoder] if decoder else candidates(decoders)
         self.hparams.update(
             head=_describe(self.head),
@@ -94,6 +96,12 @@ class ContactPrediction(SupervisedTask):
         self.loss_sum = MeanMetric()
         self.pair_scores = [PairScores() for _ in self.candidates]
         self.metrics = torch.nn.ModuleList(self.pair_scores)  # so that they are on its device
+
+    def _leave_out_the_end(self) -> None:
+        """What comes behind the last attention maps is not trained by a head that reads maps."""
+        last: Any = self.encoder.blocks[-1]
+        for part in (last.out, last.ffn_norm, last.fc1, last.fc2, self.encoder.final_norm):
+            part.requires_grad_(requires_grad=False)
 
     @property
     def monitor(self) -> str:
@@ -183,7 +191,7 @@ class ContactPrediction(SupervisedTask):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Use it from now on."""
         super().on_load_checkpoint(checkpoint)
-        if "decoder" in checkpoint:
+        if "decoder" in checkpoint and self.hparams["decoder"] is None:
             self.decoder = Decoder(**checkpoint["decoder"])
 
     def _text(self, batch: Batch) -> Iterator[str]:

@@ -167,7 +167,8 @@ class SupervisedTask(Task):
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Averaging and early stopping, if asked for."""
-        return self.adaptation.callbacks(self.monitor, self.monitor_mode)
+        device = self.trainer.strategy.root_device
+        return self.adaptation.callbacks(self.monitor, self.monitor_mode, device)
 
     def lr_scale(self, name: str) -> float:
         """See :class:`Adaptation`."""
@@ -241,8 +242,9 @@ class SupervisedTask(Task):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         lengths = data.num_tokens()
         if self.reads != "tokens":
-            lengths = np.ones_like(lengths)
-        key = hashlib.blake2b(data.fingerprint.encode(), digest_size=8)
+            lengths = np.minimum(lengths, 1)
+        about = f"{data.fingerprint} {sorted(data.used())} {asdict(self.encoder.config)}"
+        key = hashlib.blake2b(about.encode(), digest_size=8)
         for name, tensor in self.encoder.state_dict().items():
             content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             key.update(name.encode() + content.numpy().tobytes())
