@@ -19,9 +19,6 @@ RESULTS = Path(__file__).parent / "results" / "adaptation.json"
 RECIPE = Path(__file__).parents[1] / "configs" / "finetune" / "sequence.yaml"
 WAYS = {
     "full": [],
-    "full, layer_decay 0.8": ["layer_decay=0.8"],
-    "full, unfreeze_every 30": ["unfreeze_every=30"],
-    "full, ema 0.98": ["ema=0.98"],
     "lora": ["mode=lora"],
     "frozen, hidden layer": ["mode=frozen"],
     "probe": ["mode=probe"],
@@ -33,7 +30,7 @@ def main() -> None:
     """Fit and test every way; add a row for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/adaptation"))
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}

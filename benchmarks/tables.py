@@ -96,6 +96,10 @@ def finetune() -> str:
         floors = first["floors"].items()
         cells.append("; ".join(f"{floor} {scores[metric]:.3f}" for floor, scores in floors))
         rows.append(cells)
+        copies = {start: row["groups"].get("exact_in_train") for start, row in starts.items()}
+        if all(copies.values()):
+            apart = [f"{copies[start]['False'][metric]:.3f}" for start in ("scratch", "pretrained")]
+            rows.append([f"{name}, without exact copies", metric, f"{epochs:g}", *apart, ""])
     heads = ["set", "metric", "epochs", "from nothing", "pretrained `small`", "floors"]
     return table(heads, rows)
 

@@ -132,7 +132,7 @@ class TestRefusals:
     def test_folder(self, tmp_path):
         self.refused(tmp_path, "is a folder; name the FASTA files in it")
 
-    @pytest.mark.parametrize("data", [b"", gzip.compress(b""), b"\n\n\r\n"])
+    @pytest.mark.parametrize("data", [b"", gzip.compress(b"", mtime=0), b"\n\n\r\n"])
     def test_empty(self, tmp_path, data):
         self.refused(put(tmp_path / "x.fa", data), r"x\.fa: holds no records; is this the right")
 
