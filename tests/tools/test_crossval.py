@@ -207,7 +207,7 @@ class TestRealParser:
         crossval(tmp_path, "--", "--trainer.max_epochs=2")
         claimed = json.loads((tmp_path / "cv" / "crossval.json").read_text())
         assert claimed["trainer"]["max_epochs"] == 2 and claimed["folds"] == 2
-        assert claimed["data"]["init_args"]["split"]["by"] == "cluster"
+        assert claimed["data"]["init_args"]["split"]["by"] == "hash"
         assert len(fake.calls) == 4
 
     def test_a_split_by_column_and_a_wrong_option_are_refused_at_once(
