@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
@@ -17,7 +18,14 @@ import rnafm.data.labelled  # so that these classes can be named without a path
 import rnafm.data.rnacentral
 import rnafm.data.structures  # noqa: F401
 from rnafm import __version__
-from rnafm.callbacks import LossCurve, RunProgress, SaveLast, TestReport, Throughput
+from rnafm.callbacks import (
+    LossCurve,
+    RunProgress,
+    SaveLast,
+    SealedCheckpointIO,
+    TestReport,
+    Throughput,
+)
 from rnafm.data.datamodule import RNADataModule
 from rnafm.tasks import Task
 
@@ -58,7 +66,23 @@ class TrainingCLI(LightningCLI):
             unwanted = kind is RunProgress and config.enable_progress_bar is False
             if not unwanted and not any(isinstance(each, base) for each in callbacks):
                 callbacks.append(kind())
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        plugins = config.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        inside = getattr(config.strategy, "_checkpoint_io", None)
+        if inside is None and not any(isinstance(each, CheckpointIO) for each in plugins):
+            plugins = [*plugins, SealedCheckpointIO()]
+        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+
+    def after_fit(self) -> None:
+        """End with an error if the run is not on the disk as it is in memory."""
+        failed = getattr(self.trainer.strategy.checkpoint_io, "failed", {})
+        if failed:
+            listed = "; ".join(f"{path}: {reason}" for path, reason in failed.items())
+            sys.exit(
+                f"rnafm fit: training is done, but not all of it could be saved ({listed}); what "
+                "was saved before is still there. Put the disk right and continue with "
+                "--ckpt_path last"
+            )
 
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given; Lightning would let the checkpoint's replace it.

@@ -1,5 +1,6 @@
 """Meters, pictures and loggers for the Trainer."""
 
+from rnafm.callbacks.checkpoint_io import SealedCheckpointIO
 from rnafm.callbacks.pictures import LossCurve
 from rnafm.callbacks.progress import RunProgress
 from rnafm.callbacks.saving import SaveLast
@@ -12,6 +13,7 @@ __all__ = [
     "OfflineFirstWandbLogger",
     "RunProgress",
     "SaveLast",
+    "SealedCheckpointIO",
     "TestReport",
     "Throughput",
 ]

@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+from typing import Any
+
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+logger = logging.getLogger(__name__)
+
 
 class SaveLast(pl.Callback):
-    """Keep ``last.ckpt`` at the last validation and at the end, where a ModelCheckpoint has one.
+    """Keep ``last.ckpt`` up to date, where a ModelCheckpoint has one: after every validation.
 
     By itself that renews it only when validation has improved: a run that is stuck, or that ends
     between two validations, would lose what it did since.
+
+    Args:
+        every_n_steps: Save every so many optimizer steps too, between validations; 0 does not. For
+            runs that take weeks, choose what may be lost if a machine dies: half an hour or so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_n_steps: int = 0) -> None:
+        if every_n_steps < 0:
+            raise ValueError(f"every_n_steps ({every_n_steps}) must be 0 or more")
+        self.every_n_steps = every_n_steps
         self._step = -1
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Have files rather than links, which are removed before they are made anew."""
+        for each in _keepers(trainer):
+            if each.save_last == "link":
+                each.save_last = True
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save every so many steps. All processes count alike."""
+        step = trainer.global_step
+        if self.every_n_steps and step % self.every_n_steps == 0 and at_step(trainer):
+            self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save. An improvement is saved once more, by the ModelCheckpoint, which comes later."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._save(trainer)
+            self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, if this is the end.
@@ -32,13 +64,47 @@ class SaveLast(pl.Callback):
             or 0 < steps <= trainer.global_step
             or 0 < epochs <= trainer.current_epoch + 1
         ):
-            self._save(trainer)
+            # What failed before gets another chance; asked of the process that writes.
+            failed = getattr(trainer.strategy.checkpoint_io, "failed", {})
+            self.save(trainer, again=trainer.strategy.broadcast(bool(failed)))
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        for each in trainer.checkpoint_callbacks:
-            # Before its first own file a ModelCheckpoint would take ours for somebody else's.
-            if isinstance(each, ModelCheckpoint) and each.save_last and each.last_model_path:
-                saved = max(self._step, each._last_global_step_saved)  # noqa: SLF001
-                if saved != trainer.global_step:
-                    trainer.save_checkpoint(each.last_model_path, weights_only=False)
+    def save(self, trainer: pl.Trainer, *, again: bool = False) -> list[Path]:
+        """Renew ``last.ckpt``, on all processes together.
+
+        Args:
+            trainer: Of a run, between two steps.
+            again: Also where this step is saved already.
+
+        Returns:
+            The files, now of this step.
+        """
+        paths = []
+        for each in _keepers(trainer):
+            saved = max(self._step, each._last_global_step_saved)  # noqa: SLF001
+            if saved != trainer.global_step or again:
+                _renew(each, trainer)
+            paths.append(Path(each.last_model_path))
         self._step = trainer.global_step
+        return paths
+
+
+def at_step(trainer: pl.Trainer) -> bool:
+    """Whether no gradients are accumulated that would be lost: asked in ``on_train_batch_end``."""
+    return not trainer.fit_loop._should_accumulate()  # noqa: SLF001
+
+
+def _keepers(trainer: pl.Trainer) -> list[ModelCheckpoint]:
+    """Those that have a ``last.ckpt``."""
+    found = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    return [each for each in found if each.save_last]
+
+
+def _renew(keeper: ModelCheckpoint, trainer: pl.Trainer) -> None:
+    if keeper.last_model_path:
+        trainer.save_checkpoint(keeper.last_model_path, weights_only=False)
+        return
+    # It finds the name of its first file itself, but would then take the step as done with, and
+    # not save it as the best.
+    before = keeper._last_global_step_saved  # noqa: SLF001
+    keeper._save_last_checkpoint(trainer, keeper._monitor_candidates(trainer))  # noqa: SLF001
+    keeper._last_global_step_saved = before  # noqa: SLF001

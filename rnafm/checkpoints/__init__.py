@@ -19,7 +19,13 @@ from safetensors import SafetensorError, safe_open
 
 from rnafm.checkpoints.base import Checkpoint, LoadOptions
 from rnafm.checkpoints.multimolecule import CONFIG, WEIGHTS, read_multimolecule, write_multimolecule
-from rnafm.checkpoints.native import FORMAT_KEY, read_lightning, read_native, write_native
+from rnafm.checkpoints.native import (
+    DIGEST_KEY,
+    FORMAT_KEY,
+    read_lightning,
+    read_native,
+    write_native,
+)
 from rnafm.checkpoints.official import read_official, write_official
 from rnafm.checkpoints.pickles import load_pickle
 from rnafm.checkpoints.rows import with_vocabulary
@@ -152,9 +158,10 @@ def _read_safetensors(path: Path, layout: str, options: LoadOptions) -> Checkpoi
             f"{path} is not a complete safetensors file ({error}); download it again"
         ) from error
     if layout == "auto":
-        layout = "rnafm" if FORMAT_KEY in metadata else "multimolecule"
+        ours = FORMAT_KEY in metadata or DIGEST_KEY in metadata
+        layout = "rnafm" if ours else "multimolecule"
     if layout == "rnafm":
-        if FORMAT_KEY not in metadata:
+        if FORMAT_KEY not in metadata and DIGEST_KEY not in metadata:
             raise ValueError(
                 f"{path} has no rnafm metadata: it was not written by rnafm; name another layout"
             )

@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+import xxhash
+
 from rnafm.checkpoints.base import Checkpoint, LoadOptions, write_tensors
 from rnafm.checkpoints.keys import OURS, build, state_of, to_layout
 from rnafm.checkpoints.lora import merge_lora
@@ -17,6 +20,7 @@ from rnafm.checkpoints.structure import (
     structure_state,
 )
 from rnafm.data.vocabulary import Vocabulary
+from rnafm.files import beside
 from rnafm.modules import EncoderConfig
 
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 FORMAT_KEY = "rnafm_format"
 _FORMAT = 1
 _STRUCTURE_KEY = "structure_head"
+DIGEST_KEY = "xxh3_128"
+_KNOWN = {FORMAT_KEY, "format", "encoder", "vocabulary", "trained_ids", _STRUCTURE_KEY, "threshold"}
 _HEAD_KEYS = ("head.dense.weight", "head.norm.weight", "head.bias")
 
 
@@ -35,11 +41,12 @@ def read_native(
     tensors: dict[str, Tensor], metadata: Mapping[str, str], path: Path, options: LoadOptions
 ) -> Checkpoint:
     """A checkpoint from tensors and metadata of a file that :func:`write_native` wrote."""
-    number = int(metadata[FORMAT_KEY])
-    if number > _FORMAT:
+    number = metadata.get(FORMAT_KEY, str(_FORMAT))
+    if number != str(_FORMAT):
         raise ValueError(
             f"{path} has format {number}, this version of rnafm reads up to {_FORMAT}; upgrade it"
         )
+    _check_digest(tensors, metadata, path)
     config = _config(json.loads(metadata["encoder"]), path, options)
     vocabulary = Vocabulary.from_dict(json.loads(metadata["vocabulary"]))
     tensors, structure = split_ours(tensors)
@@ -73,8 +80,29 @@ def write_native(checkpoint: Checkpoint, path: Path) -> list[str]:
         metadata["threshold"] = repr(checkpoint.threshold)
     state = to_layout(state_of(checkpoint.encoder, checkpoint.head), OURS)
     state |= structure_state(checkpoint.structure_head, OUR_STRUCTURE, OUR_PREFIX)
+    metadata[DIGEST_KEY] = _digest(state, metadata)
     write_tensors(state, path, metadata)
     return []
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Of all that a file says: one flipped bit of it gives another digest."""
+    digest = xxhash.xxh3_128()
+    digest.update(json.dumps(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> None:
+    """Refuse a file that is not what was written; the first ones have no digest."""
+    rest = {key: value for key, value in metadata.items() if key != DIGEST_KEY}
+    found = metadata.get(DIGEST_KEY)
+    # Without one, what is not known may be its name with a flipped bit.
+    damaged = found != _digest(tensors, rest) if found is not None else set(rest) - _KNOWN
+    if damaged:
+        raise ValueError(f"{path} is damaged: its content is not what was written{beside(path)}")
 
 
 def read_lightning(content: dict[str, Any], path: Path, options: LoadOptions) -> Checkpoint:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from rnafm.checkpoints.archives import check_archive, check_sizes, is_archive
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def load_pickle(path: Path) -> dict[str, Any]:
+def load_pickle(path: Path, *, mmap: bool = True) -> dict[str, Any]:
     """The dictionary in a ``.pth``, ``.pt``, ``.bin`` or ``.ckpt`` file; tensors on the CPU.
 
     Only tensors, plain values, ``argparse.Namespace`` (the options in fairseq files) and numpy
@@ -32,11 +33,12 @@ def load_pickle(path: Path) -> dict[str, Any]:
         np.dtype,
         *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
     ]
+    check_archive(path)
     try:
         with torch.serialization.safe_globals(allowed):
             # Mapped where possible: optimizer states, twice the size of the weights, stay on disk.
             content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+                path, map_location="cpu", weights_only=True, mmap=mmap and is_archive(path)
             )
     except pickle.UnpicklingError as error:
         unsafe = re.search(r"(?:GLOBAL|class|function) ([\w.]*\.\w+)", str(error))
@@ -54,6 +56,7 @@ def load_pickle(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(content).__name__}, not a dictionary of weights; "
             "save the state_dict of the model"
         )
+    check_sizes(content, path)
     return content
 
 
