@@ -5,15 +5,14 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import xxhash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+LONGEST_RECORD = 64 << 20  # bytes of text; RNAcentral takes no sequence of more than a million
+LONGEST_HEADER = 1 << 20
 _CHUNK = 2 << 20  # few and large, since a thread waits for the interpreter's lock at each
 _PART = 1 << 20  # letters that are parsed at a time
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -30,13 +29,6 @@ class Block(NamedTuple):
     text: bytes
     position: int
 
-    def line_starts(self) -> NDArray[np.uint8]:
-        """The first byte of every line; several times faster than searching for pairs of bytes."""
-        letters = np.frombuffer(self.text, np.uint8)
-        places = np.flatnonzero(letters == ord("\n")) + 1
-        starts: NDArray[np.uint8] = letters[np.append(0, places[places < len(letters)])]
-        return starts
-
     def parts(self) -> Iterator[Block]:
         """The same in parts of whole records, each small enough for the processor's cache."""
         start = 0
@@ -52,15 +44,31 @@ class Block(NamedTuple):
         return words[0].decode("utf-8", "replace") if words else "(no name)"
 
 
+class EndlessRecord(ValueError):  # noqa: N818  # says what was found, as the others here do
+    """A record that is longer than any; with the text that it starts in.
+
+    Args:
+        block: The text so far.
+        place: A byte of the text that belongs to the record.
+    """
+
+    def __init__(self, block: Block, place: int) -> None:
+        super().__init__(block.name_at(place))
+        self.block, self.place = block, place
+
+
 class Blocks:
-    """Reads a file once, in order.
+    """Reads a file once, in order and in little memory, whatever is in it.
+
+    Where a block ends depends on the text alone: a plain file has the blocks of its gzip file.
 
     Args:
         path: The file, plain or gzip with any number of members.
+        size: Least number of bytes of a block, but for the last.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self.path, self.size = path, size or _CHUNK
         self.position = 0
         self._hash = xxhash.xxh3_128()
 
@@ -73,18 +81,32 @@ class Blocks:
         """The blocks.
 
         Raises:
+            EndlessRecord: If a record is much longer than :data:`LONGEST_RECORD`.
             EOFError: At the end, if gzip data are cut.
             zlib.error: If gzip data are damaged.
         """
-        parts: list[bytes] = []
-        for piece in self._pieces():
-            cut = piece.rfind(b"\n>") + 1
-            if cut:
-                yield Block(b"".join([*parts, piece[:cut]]), self.position)
-                parts = []
-            parts.append(piece[cut:])
-        if any(parts):
-            yield Block(b"".join(parts), self.position)
+        text, looked = bytearray(), self.size
+        try:
+            for piece in self._pieces():
+                text += piece
+                while (cut := text.find(b"\n>", looked) + 1) > 0:
+                    yield self._cut(text, cut)
+                    looked = self.size
+                looked = max(looked, len(text) - 1)
+                if looked > self.size + LONGEST_RECORD:
+                    raise EndlessRecord(Block(bytes(text), self.position), self.size)
+        except (EOFError, zlib.error):
+            if cut := text.rfind(b"\n>") + 1:  # the records before the damage are whole
+                yield self._cut(text, cut)
+            raise
+        if text:
+            yield self._cut(text, len(text))
+
+    def _cut(self, text: bytearray, end: int) -> Block:
+        """Take a block from the start of the text."""
+        block = Block(bytes(memoryview(text)[:end]), self.position)
+        del text[:end]
+        return block
 
     def _pieces(self) -> Iterator[bytes]:
         """Text, in pieces that end anywhere."""

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import gzip
 import os
-import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, TypedDict, cast
 
-import numpy as np
-import pyfastx
-
-from rnafm.data.blocks import Block, Blocks
+from rnafm.data.blocks import Blocks, EndlessRecord
+from rnafm.data.parsing import Parser, too_long
 from rnafm.files import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from rnafm.data.blocks import Block
 
 
 class Record(NamedTuple):
@@ -89,18 +88,15 @@ class FastaFile:
 
     def batches(self) -> Iterator[list[tuple[str, str, str]]]:
         """Stream the records as lists of plain tuples, which is faster."""
-        before, process, num_records = self.path.stat(), os.getpid(), 0
-        blocks = Blocks(self.path)
-        pending = iter(blocks)
-        with ThreadPoolExecutor(1, "unpack") as pool, _memory_file() as (file, name):
+        process, num_records, source = os.getpid(), 0, str(self.path)
+        with ThreadPoolExecutor(1, "unpack") as pool, closing(Parser()) as parser:
+            pending = self.blocks()
             try:
                 future = pool.submit(next, pending, None)
                 while block := future.result():
                     future = pool.submit(next, pending, None)
-                    if not num_records:
-                        block = self._without_blank_lines(block)
                     for part in block.parts():
-                        records = self._parse(part, file, name)
+                        records = parser.parse(part, source)
                         num_records += len(records)
                         self.position = block.position
                         yield records
@@ -110,12 +106,31 @@ class FastaFile:
                             "anew in each process"
                         )
             except (EOFError, zlib.error) as error:
-                what = "end too early" if isinstance(error, EOFError) else f"are damaged ({error})"
-                raise ValueError(
-                    f"{self.path}: the gzip data {what}, after {num_records:,} records; fetch or "
-                    "compress the file again"
-                ) from error
-        if not num_records:
+                raise self.damaged(error, num_records) from error
+
+    def blocks(self, size: int = 0) -> Iterator[Block]:
+        """Stream the text in blocks of whole records, each at least of a size (or 2 MiB).
+
+        Raises:
+            EOFError: At the end, if gzip data are cut; see :meth:`damaged`.
+            zlib.error: If gzip data are damaged.
+            ValueError: See the class.
+        """
+        before, blocks = self.path.stat(), Blocks(self.path, size)
+        first = True
+        try:
+            for block in blocks:
+                if first:
+                    block = self._without_blank_lines(block)
+                    if not block.text:
+                        continue
+                first = False
+                yield block
+        except EndlessRecord as error:
+            if first:
+                self._without_blank_lines(error.block)
+            raise too_long(str(error), str(self.path)) from error
+        if first:
             raise ValueError(f"{self.path}: holds no records; is this the right file?")
         after = self.path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -125,6 +140,14 @@ class FastaFile:
             size=after.st_size,
             mtime_ns=after.st_mtime_ns,
             xxh3=blocks.digest,
+        )
+
+    def damaged(self, error: Exception, num_records: int) -> ValueError:
+        """What to say of gzip data that are cut or damaged, after so many records."""
+        what = "end too early" if isinstance(error, EOFError) else f"are damaged ({error})"
+        return ValueError(
+            f"{self.path}: the gzip data {what}, after {num_records:,} records; fetch or "
+            "compress the file again"
         )
 
     def is_(self, source: Source) -> bool:
@@ -143,7 +166,7 @@ class FastaFile:
         """The first block, which has to start with a record."""
         text = block.text.lstrip(b"\r\n")
         if text and not text.startswith(b">"):
-            line = text.split(b"\n")[0].decode("utf-8", "replace")[:40]
+            line = text[:400].split(b"\n")[0].decode("utf-8", "replace")[:40]
             remedy = (
                 "convert FASTQ to FASTA, for instance with: pyfastx fq2fa"
                 if text.startswith(b"@")
@@ -151,70 +174,6 @@ class FastaFile:
             )
             raise ValueError(f"{self.path}: starts with {line!r}, but FASTA with '>'; {remedy}")
         return block._replace(text=text)
-
-    def _parse(self, block: Block, file: IO[bytes], name: str) -> list[tuple[str, str, str]]:
-        """The records of a block, which goes through a file in memory since pyfastx reads files."""
-        text = block.text
-        if b"\r" in text:
-            text = text.replace(b"\r\n", b"\n")
-        file.seek(0)
-        file.write(text)
-        file.truncate()
-        file.flush()
-        reader = pyfastx.Fastx(name, format="fasta", comment=True)
-        try:
-            records: list[tuple[str, str, str]] = list(reader)
-        except UnicodeDecodeError as error:
-            raise self._not_text(block) from error
-        self._check_parse(block, len(records))
-        if records and records[0][2] is None:  # what pyfastx says before the first description
-            records = [(name, sequence, about or "") for name, sequence, about in records]
-        return records
-
-    def _check_parse(self, block: Block, num_records: int) -> None:
-        """Refuse what pyfastx takes for the end of a sequence, without an error."""
-        if b"\0" in block.text:
-            raise ValueError(
-                f"{self.path}:{block.name_at(block.text.index(0))}: has a NUL byte; is this a text "
-                "file? If so, remove it with: tr -d '\\000'"
-            )
-        counts = np.bincount(block.line_starts(), minlength=256)
-        for sign in "+@":
-            if counts[ord(sign)]:
-                name = block.name_at(block.text.index(f"\n{sign}".encode()))
-                raise ValueError(
-                    f"{self.path}:{name}: has a line that starts with {sign!r}, where FASTQ goes "
-                    "on; remove that letter"
-                )
-        if num_records != counts[ord(">")]:
-            raise ValueError(
-                f"{self.path}:{block.name_at(len(block.text))}: is not among the {num_records:,} "
-                f"records that pyfastx reads of {counts[ord('>')]:,} here; if it is empty, remove "
-                "it"
-            )
-
-    def _not_text(self, block: Block) -> ValueError:
-        try:
-            block.text.decode()
-        except UnicodeDecodeError as error:
-            record = block.name_at(error.start)
-        else:
-            record = "?"
-        return ValueError(
-            f"{self.path}:{record}: has bytes that are not UTF-8; convert the file, for instance "
-            "with: iconv -f latin1 -t utf-8"
-        )
-
-
-@contextmanager
-def _memory_file() -> Iterator[tuple[IO[bytes], str]]:
-    """A file without a disk, and a path that opens it; a temporary file where there is none."""
-    if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
-        with os.fdopen(os.memfd_create("fasta"), "wb") as file:
-            yield file, f"/proc/self/fd/{file.fileno()}"
-    else:
-        with tempfile.NamedTemporaryFile("wb") as file:
-            yield cast("IO[bytes]", file), file.name
 
 
 def read_fasta(path: Path | str) -> Iterator[Record]:

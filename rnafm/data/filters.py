@@ -1,15 +1,13 @@
-"""Which sequences are used: empty ones, lengths, ambiguity, exact duplicates."""
+"""Which sequences are used: empty ones, lengths, ambiguity, redundancy."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import xxhash
-
-from rnafm.data.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +16,8 @@ if TYPE_CHECKING:
 
     from rnafm.data.vocabulary import Vocabulary
 
-RULES = ("kept", "empty", "too short", "too long", "ambiguous", "duplicate")
+RULES = ("kept", "empty", "too short", "too long", "ambiguous")
+Redundancy = Literal["none", "exact", "contained"]
 _PLAIN = bytes(range(256)).upper().replace(b"T", b"U")
 
 
@@ -31,14 +30,16 @@ class Filters:
         max_length: Largest number of nucleotides. Longer sequences than the model takes can stay:
             windows of them are cut in training.
         max_ambiguous: Largest share of letters other than A, C, G, U and T (of such codons).
-        drop_duplicates: Whether only the first of equal sequences stays; case does not matter, and
-            T is U.
+        redundancy: What is left out as redundant; case does not matter, and T is U. ``none``
+            leaves out nothing; ``exact`` leaves the first of equal sequences; ``contained`` leaves
+            out, moreover, what is a piece of a longer sequence, on either strand, as the authors of
+            RNA-FM did (the kept ones are those of ``cd-hit-est -c 1.0``).
     """
 
     min_length: int = 1
     max_length: int | None = None
     max_ambiguous: float = 0.1
-    drop_duplicates: bool = True
+    redundancy: Redundancy = "exact"
 
     def __post_init__(self) -> None:
         """Refuse what would leave nothing."""
@@ -49,6 +50,10 @@ class Filters:
             )
         if not 0 <= self.max_ambiguous <= 1:
             raise ValueError(f"max_ambiguous ({self.max_ambiguous}) must lie between 0 and 1")
+        if self.redundancy not in get_args(Redundancy):
+            raise ValueError(
+                f"redundancy ({self.redundancy!r}) must be one of {', '.join(get_args(Redundancy))}"
+            )
 
 
 def sequence_digests(
@@ -75,7 +80,7 @@ def sequence_digests(
 
 
 class Judge:
-    """Decides about sequences in the order in which they come, and counts per rule.
+    """Decides about sequences one by one: about all rules that look at nothing else.
 
     Args:
         filters: Which sequences are left out.
@@ -84,34 +89,24 @@ class Judge:
 
     def __init__(self, filters: Filters, vocabulary: Vocabulary) -> None:
         self.filters, self.letters_per_token = filters, vocabulary.letters_per_token
-        self._counts = np.zeros(len(RULES), np.int64)
-        self._seen = Seen()
         self._standard = np.zeros(256, np.bool_)
         self._standard[list(vocabulary.standard_ids)] = True
         # Where the ids follow one another, two fast comparisons stand for a look-up.
         self._first, num_standard = min(vocabulary.standard_ids), len(vocabulary.standard_ids)
         self._width = num_standard if self._standard[self._first :][:num_standard].all() else 0
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of sequences by the rule that decided about them; ``kept`` if none did."""
-        return dict(zip(RULES, self._counts.tolist(), strict=True))
-
     def decide(
-        self,
-        tokens: NDArray[np.uint8],
-        lengths: NDArray[np.int64],
-        digests: tuple[NDArray[np.uint64], NDArray[np.uint32]],
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        self, tokens: NDArray[np.uint8], lengths: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Apply the rules to some sequences; the first that fits counts.
 
         Args:
             tokens: All sequences end to end, (N,).
             lengths: Number of tokens of each, (B,).
-            digests: What :func:`sequence_digests` says of them.
 
         Returns:
-            Which sequences stay, bool (B,), and how many tokens of each are ambiguous, (B,).
+            The number of the rule in :data:`RULES` for each, (B,): 0 if it stays; and how many
+            tokens of each are ambiguous, (B,).
         """
         filters = self.filters
         places = np.flatnonzero(self._is_ambiguous(tokens))
@@ -128,13 +123,7 @@ class Judge:
             [1, 2, 3, 4],
             0,
         )
-        if filters.drop_duplicates:
-            left = np.flatnonzero(rules == 0)
-            hashes, checks = digests
-            repeated = self._seen.add(hashes[left], checks[left])
-            rules[left[repeated]] = RULES.index("duplicate")
-        self._counts += np.bincount(rules, minlength=len(RULES))
-        return rules == 0, ambiguous
+        return rules, ambiguous
 
     def _is_ambiguous(self, tokens: NDArray[np.uint8]) -> NDArray[np.bool_]:
         if self._width:

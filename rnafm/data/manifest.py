@@ -5,45 +5,68 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import xxhash
+
+from rnafm.files import atomic
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rnafm.data.fasta import FastaFile
 
-FORMAT = 1
-_NAME = "store.json"
+FORMAT = 2
+NAME = "store.json"
+_LARGEST = 512 << 20  # bytes: what is read at once
+_HEAD = b'{\n "digest": "'
+_BLANK = b"0" * 32
+_AGAIN = "delete the store and build it again with: rnafm prepare"
 
 
-def write_manifest(folder: Path, contents: Mapping[str, Any]) -> None:
-    """Say what the store in a folder was made of."""
-    (folder / _NAME).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+def write_manifest(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write plain values with a digest of the file itself, wholly or not at all."""
+    values = {"digest": _BLANK.decode(), **{k: v for k, v in contents.items() if k != "digest"}}
+    text = json.dumps(values, indent=1).encode() + b"\n"
+    digest = xxhash.xxh3_128_hexdigest(text).encode()
+    with atomic(path) as temporary:
+        temporary.write_bytes(text.replace(_BLANK, digest, 1))
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the store in a folder was made of.
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_manifest` has written.
 
     Raises:
-        FileNotFoundError: If there is no store.
-        ValueError: If the file is damaged, or of another version.
+        FileNotFoundError: If there is no such file.
+        ValueError: If a single bit of it is another, or it is of another version.
     """
-    path = folder / _NAME
-    if not path.exists():
-        raise FileNotFoundError(f"{folder}: holds no token store; make one with: rnafm prepare")
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"{path}: has more than {_LARGEST:,} bytes; {_AGAIN}")
+    text = path.read_bytes()
+    start, end = len(_HEAD), len(_HEAD) + len(_BLANK)
+    blank = text[:start] + _BLANK + text[end:]
+    whole = text.startswith(_HEAD) and (
+        text[start:end] == xxhash.xxh3_128_hexdigest(blank).encode()
+    )
     try:
-        contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        contents = json.loads(text)
         version = contents["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error}); delete the store and build it again with: rnafm "
-            "prepare"
-        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); {_AGAIN}") from error
     if version != FORMAT:
         raise ValueError(
-            f"{path}: has format {version}, this version of rnafm reads {FORMAT}; build the store "
-            "again with: rnafm prepare"
+            f"{path}: has format {str(version)[:20]}, this version of rnafm reads {FORMAT}; build "
+            "the store again with: rnafm prepare"
         )
-    return contents
+    if not whole:
+        raise ValueError(f"{path}: is damaged (its digest is another); {_AGAIN}")
+    return dict(contents)
+
+
+def fingerprint(contents: Mapping[str, Any]) -> str:
+    """XXH3 of what a store holds, whatever files it was made from and when."""
+    values = {k: v for k, v in contents.items() if k not in ("digest", "sources")}
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return str(xxhash.xxh3_128_hexdigest(text.encode()))
 
 
 def difference(folder: Path, wanted: Mapping[str, Any], files: Sequence[FastaFile]) -> str | None:
@@ -61,20 +84,26 @@ def difference(folder: Path, wanted: Mapping[str, Any], files: Sequence[FastaFil
     Raises:
         ValueError: If the folder holds something else than a store.
     """
-    if folder.exists() and not (folder / _NAME).exists():
+    if not folder.exists():
+        return "it is not there"
+    if not (folder / NAME).exists():
         if not folder.is_dir() or any(folder.iterdir()):
             raise ValueError(
                 f"{folder}: is there and is no token store; delete it or choose another folder"
             )
         return "the folder is empty"
     try:
-        found = read_manifest(folder)
-    except (FileNotFoundError, ValueError) as error:
+        found = read_manifest(folder / NAME)
+    except ValueError as error:
         return str(error)
     for key in ("vocabulary", "settings"):
         if found[key] != wanted[key]:
             return f"its {key} are others: {_changes(found[key], wanted[key])}"
-    sources = found["sources"]
+    return changed_files(found["sources"], files)
+
+
+def changed_files(sources: Sequence[Any], files: Sequence[FastaFile]) -> str | None:
+    """Which files are not those that were read, in words; None if all are."""
     names = [source["name"] for source in sources]
     if names != [file.path.name for file in files]:
         return f"it was made from other files: {', '.join(names)}"

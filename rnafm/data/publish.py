@@ -23,6 +23,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # one of this package's, which says all
+            raise
         raise type(error)(
             error.errno,
             f"{path}: cannot be written ({error.strerror}); make room or choose another folder",
@@ -68,24 +70,42 @@ def publish(path: Path) -> Iterator[Path]:
     Yields:
         The folder to write to.
     """
-    for stale in path.parent.glob(f"{_escaped(path.name)}.tmp-*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    remove_left_over(path)
     folder = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         with writing(path):
             folder.mkdir()
         yield folder
-        with writing(path):
-            for file in folder.iterdir():
-                _sync(file)
-            _sync(folder)
-            if path.exists():
-                path.rename(path.with_name(f"{path.name}.tmp-old"))
-            folder.rename(path)
-            _sync(path.parent)
+        take_place(folder, path)
     finally:
-        for left in (folder, path.with_name(f"{path.name}.tmp-old")):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left_over(path: Path) -> None:
+    """Remove folders that killed processes have left unfinished beside a path."""
+    for stale in path.parent.glob(f"{_escaped(path.name)}.tmp-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def take_place(folder: Path, path: Path) -> None:
+    """Bring a folder to the disk and give it a name that another folder may have.
+
+    Call it under :func:`locked`.
+
+    Raises:
+        OSError: If that cannot be.
+    """
+    old = path.with_name(f"{path.name}.tmp-old")
+    shutil.rmtree(old, ignore_errors=True)
+    with writing(path):
+        for file in folder.iterdir():
+            _sync(file)
+        _sync(folder)
+        if path.exists():
+            path.rename(old)
+        folder.rename(path)
+        _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

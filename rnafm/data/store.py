@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import zlib
-from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnafm.data.building import Build
+from rnafm.data.checksums import Damage, compare
 from rnafm.data.fasta import FastaFile
 from rnafm.data.filters import Filters
-from rnafm.data.manifest import FORMAT, difference, read_manifest, write_manifest
-from rnafm.data.progress import ReadingProgress
-from rnafm.data.publish import locked, publish, writing
+from rnafm.data.manifest import FORMAT, NAME, difference, fingerprint, read_manifest
+from rnafm.data.publish import locked
+from rnafm.data.schema import check_store
 from rnafm.data.vocabulary import Vocabulary
-from rnafm.data.writer import StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,20 +31,24 @@ __all__ = ["Filters", "SequenceStore", "build_store"]
 
 logger = logging.getLogger(__name__)
 
+_CHUNK = 1 << 20
+
 
 class SequenceStore:
     """Sequences as token ids, without ``cls`` and ``eos``, on disk.
 
-    A store is a folder: ``tokens.bin`` (uint8), ``offsets.npy``, ``hashes.npy``, ``names.bin`` and
-    ``name_offsets.npy``, one ``column_*.npy`` per column of the headers, and ``store.json``, which
-    says what it was made of. Opening takes no time and no memory, whatever the size. A store can be
-    pickled and survives ``fork``: every process maps the files for itself.
+    A store is a folder: ``tokens.bin`` (uint8), ``offsets.bin`` and ``name_offsets.bin`` (int64),
+    ``hashes.bin`` (uint64), ``names.bin`` (UTF-8), one ``column_<n>.bin`` per column (int32 or
+    int64), all little-endian, and ``store.json``, which says what it was made of and has checksums
+    of everything. Opening takes no time and no memory, whatever the size. A store can be pickled
+    and survives ``fork``: every process maps the files for itself. A store may come from anybody:
+    it holds plain values only, and what does not fit together is refused before it is used.
 
     Args:
         path: The folder.
 
     Attributes:
-        info: What ``store.json`` says: format, sources, vocabulary, settings, counts, checksum.
+        info: What ``store.json`` says: format, sources, vocabulary, settings, counts, checksums.
 
     Raises:
         FileNotFoundError: If there is no store.
@@ -54,17 +57,10 @@ class SequenceStore:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.info = read_manifest(self.path)
-        expected = self.info["counts"]["kept"]
-        if (
-            len(self.hashes) != expected
-            or len(self.offsets) != expected + 1
-            or (self.path / "tokens.bin").stat().st_size != self.info["tokens"]
-        ):
-            raise ValueError(
-                f"{path}: the files of the store do not fit together; delete it and build it again "
-                "with: rnafm prepare"
-            )
+        if not (self.path / NAME).exists():
+            raise FileNotFoundError(f"{path}: holds no token store; make one with: rnafm prepare")
+        self.info = read_manifest(self.path / NAME)
+        check_store(self.path, self.info)
 
     @classmethod
     def open(cls, path: Path | str) -> SequenceStore:
@@ -77,7 +73,12 @@ class SequenceStore:
 
     def __len__(self) -> int:
         """Number of sequences."""
-        return len(self.offsets) - 1
+        return int(self.info["counts"]["kept"])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all that the store holds, whatever files it was made from and when."""
+        return fingerprint(self.info)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -87,12 +88,17 @@ class SequenceStore:
     @cached_property
     def tokens(self) -> NDArray[np.uint8]:
         """All sequences end to end, uint8 (N,); a plain array, since memmap slices are slow."""
-        return np.asarray(np.memmap(self.path / "tokens.bin", np.uint8, "r"))
+        return self._array("tokens.bin", "|u1")
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
-        """Where each sequence starts, and N at the end, int64 (B + 1,)."""
-        return self._array("offsets.npy")
+        """Where each sequence starts, and N at the end, int64 (B + 1,).
+
+        Raises:
+            ValueError: If they do not lead through the tokens from start to end.
+        """
+        self._check_offsets("offsets.bin", self.info["tokens"])
+        return self._array("offsets.bin", "<i8")
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -102,22 +108,23 @@ class SequenceStore:
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:
         """Hash of each sequence, the same on every machine, uint64 (B,)."""
-        return self._array("hashes.npy")
+        return self._array("hashes.bin", "<u8")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns."""
         return tuple(self.info["columns"])
 
-    def column(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
-        """A column of the headers.
+    def column(self, name: str) -> tuple[NDArray[np.integer[Any]], list[str] | None]:
+        """A column, of the headers or added later.
 
         Returns:
-            A code for each sequence, int32 (B,), and the categories that the codes number. Category
-            0 is the empty text, for headers that say nothing.
+            A code for each sequence, int32 or int64 (B,), and the categories that the codes number.
+            Category 0 of a column of the headers is the empty text: the header says nothing. None
+            instead of categories if the codes themselves are the values.
 
         Raises:
-            ValueError: If there is no such column.
+            ValueError: If there is no such column, or if a code has no category.
         """
         if name not in self.info["columns"]:
             raise ValueError(
@@ -125,7 +132,13 @@ class SequenceStore:
                 "); build it with an expression for 'columns' that names it"
             )
         column = self.info["columns"][name]
-        return self._array(column["file"]), column["categories"]
+        codes, categories = self._array(column["file"], column["dtype"]), column["categories"]
+        if categories is not None and len(codes):
+            for start in range(0, len(codes), _CHUNK):
+                some = codes[start : start + _CHUNK]
+                if int(some.min()) < 0 or int(some.max()) >= len(categories):
+                    raise self._damaged(f"{column['file']}: has codes without a category")
+        return codes, categories
 
     def name(self, index: int) -> str:
         """Name of a sequence."""
@@ -147,36 +160,60 @@ class SequenceStore:
         index = self._checked(index)
         return self.vocabulary.decode(self.tokens[self.offsets[index] : self.offsets[index + 1]])
 
-    def verify(self) -> None:
-        """Read all tokens and compare their checksum.
+    def verify(self, num_threads: int | None = None) -> None:
+        """Read everything and compare it with its checksums, and the values with one another.
+
+        Args:
+            num_threads: How many parts are read at a time; by default one per core, at most 8.
 
         Raises:
-            ValueError: If it differs.
+            ValueError: If anything is not as it was written; with file and place.
         """
-        checksum = 0
-        for start in range(0, len(self.tokens), 1 << 24):
-            checksum = zlib.crc32(self.tokens[start : start + (1 << 24)].data, checksum)
-        if self.info["checksum"] != f"crc32:{checksum:08x}":
+        highest = [0]
+
+        def look(name: str, piece: bytes) -> None:
+            if name == "tokens.bin":
+                highest.append(int(np.frombuffer(piece, np.uint8).max()))
+
+        try:
+            compare(self.path, self.info["files"], num_threads=num_threads, look=look)
+        except Damage as error:
             raise ValueError(
-                f"{self.path}/tokens.bin: has checksum crc32:{checksum:08x}, not "
-                f"{self.info['checksum']}; delete the store and build it again with: rnafm prepare"
-            )
+                f"{error}; delete the store and build it again with: rnafm prepare"
+            ) from error
+        if max(highest) >= len(self.vocabulary):
+            raise self._damaged(f"tokens.bin: has token {max(highest)}, which no letter has")
+        self._check_offsets("offsets.bin", self.info["tokens"])
+        self._check_offsets("name_offsets.bin", self.info["files"]["names.bin"]["size"])
+        for name in self.columns:
+            self.column(name)
 
     @cached_property
     def _names(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        path = self.path / "names.bin"
-        size = path.stat().st_size  # an empty file cannot be mapped
-        names = np.asarray(np.memmap(path, np.uint8, "r")) if size else np.empty(0, np.uint8)
-        return names, self._array("name_offsets.npy")
+        return self._array("names.bin", "|u1"), self._array("name_offsets.bin", "<i8")
 
-    def _array(self, name: str) -> NDArray[Any]:
-        try:
-            return np.asarray(np.load(self.path / name, mmap_mode="r"))
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{self.path / name}: cannot be read ({error}); delete the store and build it "
-                "again with: rnafm prepare"
-            ) from error
+    def _array(self, name: str, dtype: str) -> NDArray[Any]:
+        path = self.path / name
+        if not path.stat().st_size:  # an empty file cannot be mapped
+            return np.empty(0, dtype)
+        return np.asarray(np.memmap(path, dtype, "r"))
+
+    def _check_offsets(self, name: str, end: int) -> None:
+        """Refuse offsets that lead out of a file; without memory, since they are read in pieces."""
+        last = 0
+        with (self.path / name).open("rb") as file:
+            first = np.fromfile(file, "<i8", 1)
+            while len(some := np.fromfile(file, "<i8", _CHUNK)):
+                if int(some[0]) < last or (some[1:] < some[:-1]).any():
+                    raise self._damaged(f"{name}: has places that run backwards")
+                last = int(some[-1])
+        if first.tolist() != [0] or last != end:
+            raise self._damaged(f"{name}: leads from {first.tolist()} to {last:,}, not to {end:,}")
+
+    def _damaged(self, what: str) -> ValueError:
+        return ValueError(
+            f"{self.path}/{what}; delete the store and build it again with: rnafm prepare"
+        )
 
     def _checked(self, index: int) -> int:
         if not -len(self) <= index < len(self):
@@ -192,13 +229,17 @@ def build_store(
     filters: Filters | None = None,
     columns: str | None = None,
     on_unknown: OnUnknown = "error",
+    num_workers: int | None = None,
     progress: bool = True,
 ) -> SequenceStore:
     """Read FASTA files once, in order, into a store; or open the store if it is up to date.
 
     A store appears whole or not at all: it is written beside its place, brought to the disk and
-    then renamed. Of several processes that build the same store one works, the others wait. Memory
-    does not grow with the files but for 12 to 24 bytes per sequence that find duplicates.
+    then renamed. If the process ends before that, however it does, what is finished is kept in
+    ``<store>.building``, and the next call goes on with it (files of less than 64 MB begin anew).
+    Of several processes that build the same store one works, the others wait. The store is the
+    same, byte by byte, however it came about. Memory does not grow with the files but for 12 to 24
+    bytes per sequence that find duplicates.
 
     Args:
         fasta: FASTA files, plain or gzip.
@@ -207,54 +248,34 @@ def build_store(
         filters: Which sequences are left out; see :class:`Filters` for what holds without.
         columns: Names the columns of the headers; see :class:`rnafm.data.columns.HeaderColumns`.
         on_unknown: What to do about letters that the vocabulary lacks: stop, or write ``unk``.
+        num_workers: Processes that encode, of about 130 MB each; by default one per core, at most
+            8, and 1, which is this process, for files of less than 64 MB.
         progress: Whether to show progress on standard error.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        OSError: If the store cannot be written.
+        OSError: If the store cannot be written, or there is no room for it.
         ValueError: If a file is damaged, a sequence cannot be encoded, nothing is left, or the
             folder holds something else.
     """
     path, files = Path(path), [FastaFile(name) for name in fasta]
     if not files:
         raise ValueError(f"{path}: no FASTA files are given; name at least one")
-    filters = filters or Filters()
-    wanted = {
-        "format": FORMAT,
-        "vocabulary": vocabulary.to_dict(),
-        "settings": {"filters": asdict(filters), "columns": columns, "on_unknown": on_unknown},
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"num_workers ({num_workers}) must be at least 1")
+    settings = {
+        "filters": asdict(filters or Filters()),
+        "columns": columns,
+        "on_unknown": on_unknown,
     }
+    wanted = {"format": FORMAT, "vocabulary": vocabulary.to_dict(), "settings": settings}
     if difference(path, wanted, files) is not None:
         with locked(path):
             change = difference(path, wanted, files)  # another process may just have built it
             if change is not None:
                 if path.exists():
                     logger.warning("%s: is built again, since %s", path, change)
-                with (
-                    publish(path) as folder,
-                    closing(StoreWriter(folder, vocabulary, filters, columns, on_unknown)) as to,
-                ):
-                    _read(files, to, path, progress=progress)
-                    with writing(path):
-                        contents = {**to.finish(), "sources": [file.source for file in files]}
-                        write_manifest(folder, {**wanted, **contents})
+                Build(path, files, wanted, num_workers=num_workers, progress=progress).run()
                 return SequenceStore(path)
     logger.info("%s: is up to date and used as it is", path)
     return SequenceStore(path)
-
-
-def _read(files: Sequence[FastaFile], writer: StoreWriter, path: Path, *, progress: bool) -> None:
-    """Pass all records of all files to the writer."""
-    done = 0
-    total = sum(file.size for file in files)
-    with ReadingProgress(f"prepare {path.name}", total, enabled=progress) as shown:
-        for file in files:
-            for records in file.batches():
-                with writing(path):
-                    num_nucleotides = writer.add(records, str(file.path))
-                shown.update(done + file.position, len(records), num_nucleotides)
-            done += file.size
-    rules = dict(writer.counts)
-    if not rules["kept"]:
-        dropped = ", ".join(f"{count:,} {rule}" for rule, count in rules.items() if count)
-        raise ValueError(f"{path}: no sequence is left ({dropped}); loosen the filters")

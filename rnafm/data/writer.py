@@ -1,144 +1,105 @@
-"""Writes the files of a token store, batch by batch and in constant memory."""
+"""Writes the files of a token store, part by part and in constant memory."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib import format as npy
 
-from rnafm.data.columns import HeaderColumns
-from rnafm.data.filters import Judge, sequence_digests
+from rnafm.data.checksums import compare
+from rnafm.data.columns import Categories
+from rnafm.data.encoding import select
+from rnafm.data.filters import RULES
+from rnafm.data.growing import GrowingFile
+from rnafm.data.seen import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from rnafm.data.filters import Filters
-    from rnafm.data.vocabulary import OnUnknown, Vocabulary
+    from rnafm.data.encoding import Part
 
-_BUFFER = 1 << 20
-
-
-class _Array:
-    """A ``.npy`` file that grows; numpy leaves room in the header for its length."""
-
-    def __init__(self, path: Path, dtype: str) -> None:
-        self.file = path.open("wb", buffering=_BUFFER)
-        self._dtype, self._length = np.dtype(dtype), 0
-        self._header()
-
-    def append(self, values: NDArray[Any]) -> None:
-        self.file.write(np.ascontiguousarray(values, self._dtype).data)
-        self._length += len(values)
-
-    def finish(self) -> None:
-        self.file.seek(0)
-        self._header()
-        self.file.close()
-
-    def _header(self) -> None:
-        shape = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
-        npy.write_array_header_1_0(self.file, shape)
-
-
-def _pick(
-    tokens: NDArray[np.uint8], lengths: NDArray[np.int64], kept: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    """Tokens of the sequences that are kept, run by run."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
-    runs = offsets[edges].reshape(-1, 2).tolist()
-    return np.concatenate([tokens[:0], *(tokens[start:end] for start, end in runs)])
+_CHUNK = 1 << 20  # values that are in memory at a time
+_CORE = ("tokens", "offsets", "hashes", "names", "name_offsets")
+TYPE_COLUMNS = ("rna_type", "type")
 
 
 class StoreWriter:
     """The files of a store that is not yet complete.
 
     Args:
-        folder: An empty folder.
-        vocabulary: What sequences are encoded with.
-        filters: Which sequences are left out.
-        columns: See :class:`rnafm.data.columns.HeaderColumns`.
-        on_unknown: What to do about letters that the vocabulary lacks.
+        folder: Where they are.
+        unique: Whether only the first of equal sequences stays.
+        state: What :meth:`state` said when the files were known to be good; they go on from there.
+
+    Attributes:
+        counts: Number of sequences by the rule that decided about them; ``kept`` if none did.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        vocabulary: Vocabulary,
-        filters: Filters,
-        columns: str | None,
-        on_unknown: OnUnknown,
-    ) -> None:
-        self.folder, self.vocabulary = folder, vocabulary
-        self.on_unknown: OnUnknown = on_unknown
-        self.num_tokens = self.num_ambiguous = self.checksum = 0
-        self.num_names = 0
-        self._judge = Judge(filters, vocabulary)
-        self._columns = HeaderColumns(columns)
-        self._codes: dict[str, _Array] = {}
-        self._files = {
-            name: (folder / f"{name}.bin").open("wb", buffering=_BUFFER)
-            for name in ("tokens", "names")
-        }
-        self._arrays = {
-            "offsets": _Array(folder / "offsets.npy", "<i8"),
-            "name_offsets": _Array(folder / "name_offsets.npy", "<i8"),
-            "hashes": _Array(folder / "hashes.npy", "<u8"),
-        }
-        for name in ("offsets", "name_offsets"):
-            self._arrays[name].append(np.zeros(1, np.int64))
+    def __init__(self, folder: Path, *, unique: bool, state: dict[str, Any] | None = None) -> None:
+        self.folder = folder
+        self.counts = dict.fromkeys([*RULES, "duplicate"], 0)
+        self.num_ambiguous = 0
+        self._categories = Categories()
+        self._duplicates = np.zeros(0, np.int64)  # by code of the column of types
+        self._seen = Seen() if unique else None
+        self._files: dict[str, GrowingFile] = {}
+        names = [*_CORE, "checks"] if unique else _CORE  # what Seen needs beside the hashes
+        if state is not None:
+            self._restore(state)
+        else:
+            for name in names:
+                self._files[name] = GrowingFile(folder / f"{name}.bin")
+            for name in ("offsets", "name_offsets"):
+                self._files[name].append(np.zeros(1, np.int64))
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Number of sequences by the rule that decided about them."""
-        return self._judge.counts
+    def kept(self) -> int:
+        """Number of sequences so far."""
+        return self.counts["kept"]
 
-    def add(self, records: Sequence[tuple[str, str, str]], source: str) -> int:
-        """Encode, filter and write some records.
-
-        Args:
-            records: Names, sequences and descriptions.
-            source: What errors call the file.
-
-        Returns:
-            Number of nucleotides read.
+    def append(self, part: Part) -> None:
+        """Write what a block of text has become.
 
         Raises:
-            ValueError: If a sequence cannot be encoded; the message names file and record.
+            ValueError: If a column has more values than categories can have.
         """
-        names, sequences, descriptions = zip(*records, strict=True)
-        try:
-            tokens, lengths = self.vocabulary.encode_many(
-                sequences, names=names, on_unknown=self.on_unknown
-            )
-        except ValueError as error:
-            raise ValueError(f"{source}:{error}") from error
-        hashes, checks = sequence_digests(sequences)
-        before = self.counts["kept"]
-        kept, ambiguous = self._judge.decide(tokens, lengths, (hashes, checks))
-        codes = self._columns.read(names, descriptions)
-        num_tokens = len(tokens)
-        if not kept.all():
-            tokens = _pick(tokens, lengths, kept)
-            lengths, hashes, ambiguous = lengths[kept], hashes[kept], ambiguous[kept]
-            names = tuple(itertools.compress(names, kept))
-            codes = {name: values[kept] for name, values in codes.items()}
-        self._write_codes(codes, before)
-        self._write_names(names)
-        self._files["tokens"].write(tokens.data)
-        self._arrays["offsets"].append(self.num_tokens + np.cumsum(lengths))
-        self._arrays["hashes"].append(hashes)
-        self.checksum = zlib.crc32(tokens.data, self.checksum)
-        self.num_tokens += len(tokens)
-        self.num_ambiguous += int(ambiguous.sum())
-        return num_tokens * self.vocabulary.letters_per_token
+        arrays, codes = part.arrays, self._translated(part)
+        hashes = arrays["hashes"]
+        if self._seen is not None and len(hashes):
+            repeated = self._seen.add(hashes, arrays["checks"])
+            if repeated.any():
+                self._count_duplicates(codes, repeated)
+                arrays = select(arrays, ~repeated)
+                codes = {name: values[~repeated] for name, values in codes.items()}
+                self.counts["duplicate"] += int(repeated.sum())
+        self._append_codes(codes, len(arrays["hashes"]))
+        for rule, count in zip(RULES[1:], part.counts[1:], strict=True):
+            self.counts[rule] += count
+        self.counts["kept"] += len(arrays["hashes"])
+        self.num_ambiguous += int(arrays["ambiguous"].sum())
+        for ends, lengths, values in (
+            ("offsets", "lengths", "tokens"),
+            ("name_offsets", "name_lengths", "names"),
+        ):
+            self._files[ends].append(self._files[values].size + np.cumsum(arrays[lengths]))
+            self._files[values].append(arrays[values])
+        self._files["hashes"].append(arrays["hashes"])
+        if "checks" in self._files:
+            self._files["checks"].append(arrays["checks"])
+
+    def state(self) -> dict[str, Any]:
+        """Bring everything to the disk; what a new writer needs to go on, as plain values."""
+        for file in self._files.values():
+            file.flush()
+        return {
+            "files": {name: file.sums for name, file in self._files.items()},
+            "counts": self.counts,
+            "ambiguous": self.num_ambiguous,
+            "categories": self._categories.to_dict(),
+            "duplicates": self._duplicates.tolist(),
+        }
 
     def finish(self) -> dict[str, Any]:
         """Complete all files.
@@ -146,42 +107,66 @@ class StoreWriter:
         Returns:
             What the store is made of, for ``store.json``.
         """
-        for array in (*self._arrays.values(), *self._codes.values()):
-            array.finish()
-        for file in self._files.values():
-            file.close()  # what the disk refuses comes out here
+        sums = {f"{name}.bin": file.finish() for name, file in self._files.items()}
+        if sums.pop("checks.bin", None) is not None:
+            self._files["checks"].path.unlink()
+        categories = self._categories.to_dict()
         return {
             "counts": {"read": sum(self.counts.values()), **self.counts},
-            "tokens": self.num_tokens,
+            "tokens": sums["tokens.bin"]["size"],
             "ambiguous": self.num_ambiguous,
-            "checksum": f"crc32:{self.checksum:08x}",
             "columns": {
-                name: {"file": f"column_{i}.npy", "categories": self._columns.categories(name)}
-                for i, name in enumerate(self._codes)
+                name: {"file": f"column_{i}.bin", "dtype": "<i4", "categories": values}
+                for i, (name, values) in enumerate(categories.items())
             },
+            "files": sums,
+            "duplicates": self._duplicates.tolist(),
         }
 
     def close(self) -> None:
         """Close all files, complete or not."""
-        arrays = (*self._arrays.values(), *self._codes.values())
-        for file in (*self._files.values(), *(array.file for array in arrays)):
-            with contextlib.suppress(OSError):  # what could not be written fails again
-                file.close()
+        for file in self._files.values():
+            file.close()
 
-    def _write_names(self, names: Sequence[str]) -> None:
-        """Append names."""
-        text = "".join(names)
-        encoded = names if text.isascii() else [name.encode() for name in names]
-        ends = self.num_names + np.cumsum(np.fromiter(map(len, encoded), np.int64, len(names)))
-        self._files["names"].write(text.encode())
-        self._arrays["name_offsets"].append(ends)
-        self.num_names = int(ends[-1]) if len(ends) else self.num_names
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Compare the files, cut them back, and fill the table of duplicates."""
+        compare(self.folder, {f"{name}.bin": sums for name, sums in state["files"].items()})
+        for name, sums in state["files"].items():
+            self._files[name] = GrowingFile(self.folder / f"{name}.bin", sums)
+        self.counts, self.num_ambiguous = dict(state["counts"]), state["ambiguous"]
+        self._categories = Categories(state["categories"])
+        self._duplicates = np.array(state["duplicates"], np.int64)
+        if self._seen is None:
+            return
+        with (
+            self._files["hashes"].path.open("rb") as hashes,
+            self._files["checks"].path.open("rb") as checks,
+        ):
+            while len(some := np.fromfile(hashes, np.uint64, _CHUNK)):
+                self._seen.add(some, np.fromfile(checks, np.uint32, _CHUNK))
 
-    def _write_codes(self, codes: dict[str, NDArray[np.int32]], before: int) -> None:
-        """Append to the columns; one that is new starts with empty values."""
-        for name, values in codes.items():
-            if name not in self._codes:
-                path = self.folder / f"column_{len(self._codes)}.npy"
-                self._codes[name] = _Array(path, "<i4")
-                self._codes[name].append(np.zeros(before, np.int32))
-            self._codes[name].append(values)
+    def _translated(self, part: Part) -> dict[str, NDArray[np.int32]]:
+        """The codes of a part, as this store numbers the values."""
+        tables = self._categories.merge(part.categories)
+        return {name: tables[name][codes] for name, codes in part.codes.items()}
+
+    def _count_duplicates(
+        self, codes: dict[str, NDArray[np.int32]], repeated: NDArray[np.bool_]
+    ) -> None:
+        """Count duplicates by type, where headers say one."""
+        name = next((name for name in TYPE_COLUMNS if name in codes), None)
+        if name is not None:
+            found = np.bincount(codes[name][repeated], minlength=len(self._duplicates))
+            found[: len(self._duplicates)] += self._duplicates
+            self._duplicates = found
+
+    def _append_codes(self, codes: dict[str, NDArray[np.int32]], count: int) -> None:
+        """Append to the columns; one that is new starts with empty values, as do those not seen."""
+        for i, name in enumerate(self._categories.to_dict()):
+            file = self._files.get(f"column_{i}")
+            if file is None:
+                file = GrowingFile(self.folder / f"column_{i}.bin")
+                self._files[f"column_{i}"] = file
+                for start in range(0, self.kept, _CHUNK):
+                    file.append(np.zeros(min(_CHUNK, self.kept - start), np.int32))
+            file.append(codes.get(name, np.zeros(count, np.int32)))

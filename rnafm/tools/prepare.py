@@ -14,9 +14,10 @@ def prepare(  # noqa: PLR0913  # one option each
     min_length: int = 1,
     max_length: int | None = None,
     max_ambiguous: float = 0.1,
-    drop_duplicates: bool = True,
+    redundancy: Literal["none", "exact", "contained"] = "exact",
     columns: str | None = None,
     on_unknown: Literal["error", "unk"] = "error",
+    num_workers: int | None = None,
     quiet: bool = False,
 ) -> None:
     """Read FASTA files once and write the token store that pretraining reads.
@@ -31,10 +32,14 @@ def prepare(  # noqa: PLR0913  # one option each
         max_length: Drop sequences of more nucleotides. Without it long ones stay whole, and
             training cuts windows of them.
         max_ambiguous: Drop sequences with a larger share of letters other than A, C, G, U and T.
-        drop_duplicates: Whether only the first of equal sequences stays.
+        redundancy: exact drops all but the first of equal sequences; contained drops, moreover,
+            what is a piece of a longer sequence, on either strand; none drops nothing.
         columns: Names the columns of the header: a regular expression with named groups, searched
-            in the whole header, such as "(?P<type>[^ ]+)$". By default key=value words are columns.
+            in the whole header, such as "(?P<type>[^ ]+)$"; or rnacentral, for its headers
+            (rna_type, num_species, species). By default key=value words are columns.
         on_unknown: What to do about letters that the vocabulary lacks: stop, or write <unk>.
+        num_workers: Processes that encode, of about 130 MB each; by default one per core, at most
+            8, and none besides this one for small files.
         quiet: Show neither progress nor report.
     """
     from rnafm.data.report import draw_lengths, report_of_store
@@ -47,7 +52,7 @@ def prepare(  # noqa: PLR0913  # one option each
         min_length=min_length,
         max_length=max_length,
         max_ambiguous=max_ambiguous,
-        drop_duplicates=drop_duplicates,
+        redundancy=redundancy,
     )
     store = build_store(
         fasta,
@@ -56,6 +61,7 @@ def prepare(  # noqa: PLR0913  # one option each
         filters=filters,
         columns=columns,
         on_unknown=on_unknown,
+        num_workers=num_workers,
         progress=not quiet,
     )
     picture = store.path / "lengths.png"
@@ -71,5 +77,6 @@ def prepare(  # noqa: PLR0913  # one option each
     for name in store.columns:
         codes, categories = store.column(name)
         missing = int((codes == 0).sum())
-        print(f"column {name}: {len(categories) - 1:,} values, {missing:,} sequences without one")
+        values = "numbers" if categories is None else f"{len(categories) - 1:,} values"
+        print(f"column {name}: {values}, {missing:,} sequences without one")
     print(f"store: {store.path}\npicture of the lengths: {picture}")

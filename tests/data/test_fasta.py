@@ -171,10 +171,11 @@ class TestRefusals:
     def test_neither_name_nor_sequence_at_the_end(self, tmp_path):
         self.refused(
             put(tmp_path / "x.fa", TEXT + ">"),
-            r"x\.fa:\(no name\): is not among the 0 records .* of 1 here; if it",
+            r"x\.fa:\(no name\): is not among the 3 records .* of 4 here; if it",
         )
 
-    def test_changed_meanwhile(self, tmp_path):
+    def test_changed_meanwhile(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(blocks, "_CHUNK", 2)
         path = put(tmp_path / "x.fa", TEXT)
         reading = read_fasta(path)
         next(reading)

@@ -44,7 +44,7 @@ def test_store_report_and_picture(fasta, capsys):
 def test_options(fasta, tmp_path, capsys):
     out = tmp_path / "deep" / "store"
     words = [str(fasta), str(fasta), "--out", str(out), "--vocabulary", "rna-28", "--quiet"]
-    rules = ["--max-ambiguous=1", "--drop-duplicates=false", "--min-length=6", "--max-length=100"]
+    rules = ["--max-ambiguous=1", "--redundancy=none", "--min-length=6", "--max-length=100"]
     main(["prepare", *words, *rules, "--columns", r"type=(?P<kind>\w)"])
     store = SequenceStore.open(out)
     assert [store.sequence(i) for i in range(len(store))] == ["GGNNNN", "GGCCAA"] * 2
