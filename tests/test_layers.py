@@ -19,7 +19,7 @@ ALLOWED = {
 # tables, stores or data modules; and a task takes nothing from another one.
 TASKS_TAKE = {
     f"rnafm.data.{name}"
-    for name in ("batch", "counter", "embedding_cache", "labels", "masking", "vocabulary")
+    for name in ("batch", "counter", "embedding_cache", "labels", "masking", "resume", "vocabulary")
 }
 TASKS = {f"rnafm.tasks.{name}" for name in ("contact", "masked_lm", "sequence", "token")}
 SMALL = {"modules": {"torch", "numpy"}, "reports": {"numpy"}, "tools": {"numpy"}}

@@ -34,7 +34,7 @@ def test_the_data_are_those_that_are_hard(tmp_path):
     data.prepare_data()
     data.setup("fit")
     sampler = data.train_dataloader().sampler
-    assert len({len(sampler._cut(epoch, 1500)) for epoch in range(3)}) > 1
+    assert len({len(sampler._cut(epoch, 0, 1500)) for epoch in range(3)}) > 1
     assert len(sampler) == 13
 
 

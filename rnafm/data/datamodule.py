@@ -25,6 +25,9 @@ class RNADataModule(pl.LightningDataModule):
         max_length: Nucleotides (codons) of a sequence that fit into the model.
         seed: Chooses order, crop windows and masks, with the epoch.
         num_workers: Processes that prepare batches ahead; 0 or 1 feeds any device.
+        tokens_per_step: Tokens of an optimizer step on all devices together. Gradients of as many
+            batches are accumulated as come nearest to it, so that a run keeps its global batch
+            when the number of devices changes. Without it, ``accumulate_grad_batches`` counts.
     """
 
     def __init__(
@@ -34,16 +37,35 @@ class RNADataModule(pl.LightningDataModule):
         max_length: int = 1022,
         seed: int = 0,
         num_workers: int = 0,
+        tokens_per_step: int | None = None,
     ) -> None:
         super().__init__()
         self.vocabulary = Vocabulary.named(vocabulary)
         self.tokens_per_batch, self.max_length = tokens_per_batch, max_length
         self.seed, self.num_workers = seed, num_workers
+        self.tokens_per_step = tokens_per_step
 
     @property
     def budget(self) -> int:
         """What a batch may cost, in the unit of the datasets' ``lengths``."""
         return self.tokens_per_batch
+
+    def accumulate(self, world_size: int) -> int | None:
+        """Batches whose gradients make one step of ``tokens_per_step``; None where it is not set.
+
+        Raises:
+            ValueError: If one batch on every device is far more than a step.
+        """
+        if self.tokens_per_step is None:
+            return None
+        together = self.tokens_per_batch * world_size
+        if together > 1.5 * self.tokens_per_step:  # what rounding allows
+            raise ValueError(
+                f"data.tokens_per_step ({self.tokens_per_step:,}) is less than one batch of "
+                f"tokens_per_batch ({self.tokens_per_batch:,}) on each of {world_size} devices; "
+                "lower tokens_per_batch"
+            )
+        return max(1, round(self.tokens_per_step / together))
 
     @abstractmethod
     def splits(self) -> Mapping[str, Packable]:
@@ -51,7 +73,8 @@ class RNADataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> PackLoader:
         """Batches in a new order every epoch."""
-        return self._loader("train", reshuffle=True)
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        return self._loader("train", reshuffle=True, accumulate=accumulate)
 
     def val_dataloader(self) -> PackLoader:
         """The same batches every time."""

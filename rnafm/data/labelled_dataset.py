@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from rnafm.data.batch import Batch
 from rnafm.data.counter import fold
 from rnafm.data.label_cells import NO_CLASS
 from rnafm.data.loader import Packable
-from rnafm.data.sampler import epoch_order
+from rnafm.data.order import Shuffle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,6 @@ class LabelledDataset(Packable):
             (P, 2) for pairs; None if there are none.
         level: What has a label.
         seed: Chooses the order, with the epoch.
-        cost: What the budget of a pack counts: tokens, or L^2 pairs of L nucleotides. Without it,
-            pairs if these have the labels.
         budget: Costs above it count as it, so that such a sequence has a pack for itself.
 
     Raises:
@@ -48,12 +46,10 @@ class LabelledDataset(Packable):
         *,
         level: Level,
         seed: int = 0,
-        cost: Literal["tokens", "pairs"] | None = None,
         budget: int | None = None,
     ) -> None:
         self.tokens, self.indices, self.labels = tokens, indices, labels
-        self.level, self.seed = level, seed
-        self.cost = cost or ("pairs" if level == "pairs" else "tokens")
+        self.level, self.order = level, Shuffle(len(indices), seed)
         self.budget = budget
         self._sizes = np.array([len(tokens[row]) for row in indices.tolist()], np.int64)
         if labels is not None and level != "sequence":
@@ -65,13 +61,11 @@ class LabelledDataset(Packable):
 
     def lengths(self) -> NDArray[np.int64]:
         """What each sequence costs of the budget of a pack; (n,)."""
-        costs = self._sizes if self.cost == "tokens" else (self._sizes - 2) ** 2
+        costs = (self._sizes - 2) ** 2 if self.level == "pairs" else self._sizes
         return costs if self.budget is None else np.minimum(costs, self.budget)
 
-    def __getitem__(self, pack: tuple[int, int, int]) -> Batch:
-        """The batch of a pack, given as (epoch, start, stop) in the epoch's order."""
-        epoch, start, stop = pack
-        order = epoch_order(start, stop, len(self), seed=self.seed, epoch=epoch)
+    def make(self, epoch: int, order: NDArray[np.int64]) -> Batch:
+        """A batch of the sequences at these places of ``indices``, (b,)."""
         # Runs of equal lengths let attention without a packed kernel take them in one call.
         order = order[np.argsort(self._sizes[order], kind="stable")]
         sizes, rows = self._sizes[order], self.indices[order]
@@ -82,7 +76,7 @@ class LabelledDataset(Packable):
             cu_seqlens=torch.from_numpy(cu_seqlens),
             max_seqlen=int(sizes.max()),
             indices=torch.from_numpy(rows),
-            key=fold(self.seed, epoch, 2),
+            key=fold(self.order.seed, epoch, 2),
             labels=self._pack_labels(rows),
         )
 

@@ -1,4 +1,4 @@
-"""Packs as batches: sequences are sliced from a store, cropped and put end to end."""
+"""Packs as batches: sequences are sliced from stores, cropped and put end to end."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from torch.utils.data import DataLoader, Dataset
 
 from rnafm.data.batch import Batch
 from rnafm.data.counter import fold, mix
-from rnafm.data.sampler import PackSampler, epoch_order
+from rnafm.data.order import Order, Shuffle
+from rnafm.data.sampler import PackSampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from rnafm.data.store import SequenceStore
+    from rnafm.data.mixture import Mixture
 
 
 class Packable(Dataset[Batch]):
     """Sequences that a loader puts into packs.
 
     Attributes:
-        seed: Chooses the order, with the epoch.
+        order: The order of every epoch, as places in ``indices``.
         indices: Which sequences there are; int64, (n,).
     """
 
-    seed: int
+    order: Order
     indices: NDArray[np.int64]
 
     @abstractmethod
@@ -37,75 +38,77 @@ class Packable(Dataset[Batch]):
         """What each sequence takes of the budget of a pack, (n,)."""
 
     @abstractmethod
+    def make(self, epoch: int, order: NDArray[np.int64]) -> Batch:
+        """A batch of the sequences at these places of ``indices``, (b,)."""
+
     def __getitem__(self, pack: tuple[int, int, int]) -> Batch:
-        """The batch of a pack, given as (epoch, start, stop) in the epoch's order."""
+        """The batch of a pack, given as (epoch, start, stop) in the epoch's order.
+
+        An empty pack becomes a batch that counts for nothing, of the order's first sequence.
+        """
+        epoch, start, stop = pack
+        if start == stop:
+            return self.make(epoch, self.order(epoch, 0, 1))._replace(filler=True)
+        return self.make(epoch, self.order(epoch, start, stop))
 
 
 class PackDataset(Packable):
-    """Makes the batch of any pack of an epoch, from the store alone.
+    """Makes the batch of any pack of an epoch, from the stores alone.
 
     Sequences longer than ``max_length`` are cropped to a window that (seed, epoch, number of the
     sequence) choose, all windows being equally likely.
 
     Args:
-        store: The sequences.
+        stores: The sequences.
         indices: Which of them belong to this split; int64, (n,), ascending.
         max_length: Nucleotides (codons) that are kept of a sequence.
-        seed: Chooses order, windows and masks, with the epoch.
+        order: The order of every epoch, which with its seed chooses windows and masks too; by
+            default shuffled with seed 0.
     """
 
     def __init__(
         self,
-        store: SequenceStore,
+        stores: Mixture,
         indices: NDArray[np.int64],
         max_length: int,
-        seed: int,
+        order: Order | None = None,
     ) -> None:
-        self.store, self.indices = store, indices
-        self.max_length, self.seed = max_length, seed
+        self.stores, self.indices, self.max_length = stores, indices, max_length
+        self.order = Shuffle(len(indices), 0) if order is None else order
 
     def lengths(self) -> NDArray[np.int32]:
         """Tokens of each sequence in a batch, special ones included; (n,)."""
-        lengths = np.minimum(self.store.lengths[self.indices], self.max_length)
+        lengths = np.minimum(self.stores.lengths[self.indices], self.max_length)
         return np.add(lengths, 2, dtype=np.int32)
 
-    def __getitem__(self, pack: tuple[int, int, int]) -> Batch:
-        """The batch of a pack, given as (epoch, start, stop) in the epoch's order."""
-        epoch, start, stop = pack
-        order = epoch_order(start, stop, len(self.indices), seed=self.seed, epoch=epoch)
-        indices = self.indices[order]
-        begins, ends = self.store.offsets[indices], self.store.offsets[indices + 1]
-        lengths = np.minimum(ends - begins, self.max_length)
+    def make(self, epoch: int, order: NDArray[np.int64]) -> Batch:
+        """A batch of the sequences at these places of ``indices``, (b,)."""
+        again, places = np.divmod(order, len(self.indices))
+        indices = self.indices[places]
+        whole = self.stores.lengths_of(indices)
+        lengths = np.minimum(whole, self.max_length)
         # Runs of equal lengths let attention without a packed kernel take them in one call.
         by_length = np.argsort(lengths, kind="stable")
-        indices, begins, ends, lengths = (
-            part[by_length] for part in (indices, begins, ends, lengths)
+        indices, again, whole, lengths = (
+            part[by_length] for part in (indices, again, whole, lengths)
         )
-        room = (ends - begins - lengths).astype(np.uint64) + np.uint64(1)
-        key = np.uint64(fold(self.seed, epoch, 1))
-        begins = begins + (mix(indices.astype(np.uint64) ^ key) % room).astype(np.int64)
-        return self._pack(indices, begins, lengths, key=fold(self.seed, epoch, 2))
-
-    def _pack(
-        self,
-        indices: NDArray[np.int64],
-        begins: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        key: int,
-    ) -> Batch:
+        numbers = indices + again * len(self.stores)
+        room = (whole - lengths).astype(np.uint64) + np.uint64(1)
+        key = np.uint64(fold(self.order.seed, epoch, 1))
+        skipped = (mix(numbers.astype(np.uint64) ^ key) % room).astype(np.int64)
         cu_seqlens = np.zeros(len(lengths) + 1, np.int32)
         np.cumsum(lengths + 2, out=cu_seqlens[1:])
-        source, vocabulary = self.store.tokens, self.store.vocabulary
+        vocabulary = self.stores.vocabulary
         cls, eos = np.array([vocabulary.cls_id, vocabulary.eos_id], np.uint8).reshape(2, 1)
         parts = []
-        for begin, length in zip(begins.tolist(), lengths.tolist(), strict=True):
-            parts += [cls, source[begin : begin + length], eos]
+        for tokens in self.stores.slices(indices, skipped, lengths):
+            parts += [cls, tokens, eos]
         return Batch(
             tokens=torch.from_numpy(np.concatenate(parts)),
             cu_seqlens=torch.from_numpy(cu_seqlens),
             max_seqlen=int(lengths.max()) + 2,
-            indices=torch.from_numpy(indices),
-            key=key,
+            indices=torch.from_numpy(numbers),
+            key=fold(self.order.seed, epoch, 2),
         )
 
 
@@ -119,11 +122,9 @@ class PackLoader:
     Args:
         dataset: Makes the batches.
         tokens_per_batch: Budget of a pack, in the unit of the dataset's ``lengths``.
-        reshuffle: Whether every epoch is different; validation is always the same.
-        rank: Number of this process.
-        world_size: Number of processes.
         num_workers: Processes that prepare batches ahead; 0 prepares them when asked.
         pin_memory: Whether batches are put into pinned memory, for transfers to a GPU.
+        **division: Rank, number of processes and the like: see :class:`PackSampler`.
     """
 
     batch_sampler = None  # Lightning looks for one wherever there is a sampler
@@ -133,20 +134,13 @@ class PackLoader:
         dataset: Packable,
         tokens_per_batch: int,
         *,
-        reshuffle: bool = True,
-        rank: int = 0,
-        world_size: int = 1,
         num_workers: int = 0,
         pin_memory: bool = False,
+        **division: Any,
     ) -> None:
         self.dataset = dataset
         self.sampler = PackSampler(
-            dataset.lengths(),
-            tokens_per_batch,
-            seed=dataset.seed,
-            reshuffle=reshuffle,
-            rank=rank,
-            world_size=world_size,
+            dataset.lengths(), tokens_per_batch, order=dataset.order, **division
         )
         self._loader = DataLoader(
             dataset,
@@ -157,6 +151,7 @@ class PackLoader:
             persistent_workers=num_workers > 0,
         )
         self._batches = 0
+        self.cut_anew = False
 
     def __len__(self) -> int:
         """Batches of the whole epoch."""
@@ -170,10 +165,17 @@ class PackLoader:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, position and length of the epoch, the same on every rank."""
+        """Where the data stand, the same on every rank."""
         return self.sampler.state(self._batches)
+
+    def state_at(self, num_batches: int) -> dict[str, Any]:
+        """Where the data stood when so many batches of the whole epoch were done."""
+        sampler = self.sampler
+        # A state of a complete epoch was loaded and nothing was handed out since.
+        done = num_batches - sampler.skipped if sampler.left else sampler.done
+        return sampler.state(done)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue behind the last batch that was handed out before the state was taken."""
-        self.sampler.load(state)
-        self._batches = state["batches"]
+        self.cut_anew = not self.sampler.load(state)
+        self._batches = self.sampler.done

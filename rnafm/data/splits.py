@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnafm.data.counter import finalise
+from rnafm.data.counter import finalise, mix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,10 @@ def split_by_hash(hashes: NDArray[np.uint64], fraction: float, salt: str = "") -
 
 
 def split_by_group(
-    codes: NDArray[np.integer], categories: Sequence[str], fraction: float, salt: str = ""
+    codes: NDArray[np.integer],
+    categories: Sequence[str] | None,
+    fraction: float,
+    salt: str = "",
 ) -> NDArray[np.bool_]:
     """Hold out whole groups, such as families, types or clusters, by the hash of their name.
 
@@ -51,7 +54,8 @@ def split_by_group(
 
     Args:
         codes: Group of each sequence, as a number into ``categories``, (B,).
-        categories: Names of the groups; see ``SequenceStore.column``.
+        categories: Names of the groups; see ``SequenceStore.column``. None where groups are
+            numbers, such as those of clusters.
         fraction: Share of the groups that is held out, between 0 and 1.
         salt: Another text gives another, independent split.
 
@@ -62,11 +66,15 @@ def split_by_group(
         ValueError: If one of the two sides would be empty.
     """
     _check(fraction)
-    numbers = np.array([_number(name) for name in categories], np.uint64)
-    chosen = finalise(numbers ^ np.uint64(_number(salt))) < _limit(fraction)
-    chosen &= np.array([name != "" for name in categories], np.bool_)
+    if categories is None:
+        numbers = mix(np.arange(int(codes.max()) + 1, dtype=np.uint64))
+        chosen = np.ones(len(numbers), np.bool_)
+    else:
+        numbers = np.array([_number(name) for name in categories], np.uint64)
+        chosen = np.array([name != "" for name in categories], np.bool_)
+    chosen &= (finalise(numbers ^ np.uint64(_number(salt))) < _limit(fraction))
     held_out: NDArray[np.bool_] = chosen[codes]
-    num_groups = int(np.count_nonzero(np.bincount(codes, minlength=len(categories))))
+    num_groups = int(np.count_nonzero(np.bincount(codes, minlength=len(numbers))))
     _refuse_empty(held_out, fraction, f"{num_groups:,} groups", "groups")
     return held_out
 

@@ -15,6 +15,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rnafm.data.counter import fold
+from rnafm.data.resume import count_batches_anew, forget_open_step, resume_inside_epoch
 from rnafm.data.vocabulary import Vocabulary
 from rnafm.modules.encoder import Encoder, EncoderConfig
 from rnafm.modules.schedules import InverseSqrt
@@ -43,6 +44,8 @@ class Task(pl.LightningModule):
             always exempt from its weight decay.
         schedule: Class and options of the learning-rate schedule, stepped per optimizer step.
         compile: Whether ``torch.compile`` fuses each block: worth its minute on a GPU.
+        activation_checkpointing: Whether a block's inner values are computed again for the
+            gradients instead of kept: about a third more work for a fraction of the memory.
     """
 
     described: ClassVar[tuple[str, ...]] = ()
@@ -57,6 +60,7 @@ class Task(pl.LightningModule):
         schedule: ScheduleCallable = InverseSqrt,
         *,
         compile: bool = False,  # noqa: A002  # what everybody calls it
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.optimizer, self.schedule, self.compile_blocks = optimizer, schedule, compile
@@ -78,10 +82,10 @@ class Task(pl.LightningModule):
             logger.info("Encoder and vocabulary come from %s", checkpoint)
             for note in self.source.notes:
                 logger.info("%s: %s", checkpoint, note)
+        self.encoder.activation_checkpointing = activation_checkpointing
         # Plain values, so that a checkpoint loads with weights_only=True and needs no other file.
-        self.save_hyperparameters(
-            ignore=["checkpoint", "optimizer", "schedule", "compile", *self.described]
-        )
+        own = ("checkpoint", "optimizer", "schedule", "compile", "activation_checkpointing")
+        self.save_hyperparameters(ignore=[*own, *self.described])
         self.hparams["encoder"] = asdict(self.encoder.config)
         self.hparams["vocabulary"] = self.encoder.vocabulary.to_dict()
 
@@ -101,6 +105,7 @@ class Task(pl.LightningModule):
                 f"data.max_length ({length}) is above the encoder's max_length ({limit}); lower it"
             )
 
+        self._divide_steps(stage, data)
         accumulate = self.trainer.accumulate_grad_batches
         interval = self.trainer.val_check_interval
         if stage == "fit" and isinstance(interval, int) and interval % accumulate:
@@ -112,6 +117,41 @@ class Task(pl.LightningModule):
         if stage == "fit" and self.compile_blocks:
             for block in self.encoder.blocks:
                 block.compile()
+
+    def _divide_steps(self, stage: str, data: Any) -> None:
+        """Accumulate gradients over as many batches as make a step of the wanted tokens."""
+        find = getattr(data, "accumulate", None)
+        wanted = find(self.trainer.world_size) if find and stage == "fit" else None
+        if wanted is None:
+            return
+        trainer = self.trainer
+        if trainer.accumulate_grad_batches not in (1, wanted):
+            raise ValueError(
+                f"data.tokens_per_step asks for steps of {wanted} batches and "
+                f"trainer.accumulate_grad_batches for {trainer.accumulate_grad_batches}; leave one "
+                "of them out"
+            )
+        trainer.accumulate_grad_batches = wanted
+        logger.info(
+            "A step is %s of up to %s tokens on each of %s",
+            f"{wanted} batch" + "es" * (wanted > 1),
+            f"{data.tokens_per_batch:,}",
+            f"{trainer.world_size} device" + "s" * (trainer.world_size > 1),
+        )
+        if isinstance(trainer.val_check_interval, int):
+            trainer.val_check_interval = math.ceil(trainer.val_check_interval / wanted) * wanted
+
+    def on_train_start(self) -> None:
+        """Count batches as this run divides them."""
+        count_batches_anew(self.trainer)
+
+    def configure_model(self) -> None:
+        """Divide the task over devices where the strategy asks for it; compiled before."""
+        if self.device_mesh is not None:
+            from rnafm.tasks.sharding import shard
+
+            mesh = self.device_mesh["data_parallel"]
+            shard(self, self.encoder.blocks, mesh, str(self.trainer.precision))
 
     def on_fit_start(self) -> None:
         """Remember the seed of the run; a continued run has it already."""
@@ -130,31 +170,13 @@ class Task(pl.LightningModule):
         checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["trained_ids"] = list(self.trained_ids)
         checkpoint["run_seed"] = self._run_seed
+        forget_open_step(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a run go on exactly where it was, also inside an epoch and after an error.
-
-        Where ``max_steps`` ends an epoch early, Lightning takes it as complete and would begin the
-        next one; it begins a complete epoch's successor with the number of batches of the former;
-        and it takes a batch in which an error came up as done. What was really trained is in its
-        own progress and in the state of the loader.
-        """
+        """Let a run go on exactly where it was, also inside an epoch and after an error."""
         self.trained_ids = tuple(checkpoint.get("trained_ids", self.trained_ids))
         self._run_seed = checkpoint.get("run_seed")
-        loop = checkpoint.get("loops", {}).get("fit_loop", {})
-        loaders = loop.get("state_dict", {}).get("combined_loader", [])
-        loaders = [loader for loader in loaders if "length" in loader]  # those of ours
-        if not loaders:
-            return
-        batches = loop["epoch_loop.batch_progress"]["current"]
-        for loader in loaders:
-            loader["batches"] = min(loader["batches"], batches["processed"])
-        inside = any(loader["batches"] < loader["length"] for loader in loaders)
-        for progress in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
-            progress["processed"] = progress["completed"] = progress["ready"] - inside
-        if not inside:  # the next epoch begins with its first batch
-            batches.update(dict.fromkeys(batches, 0))
-            loop["epoch_loop.batch_progress"]["is_last_batch"] = False
+        resume_inside_epoch(checkpoint)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer over groups with and without weight decay, and its schedule."""
@@ -212,7 +234,9 @@ class Task(pl.LightningModule):
                 "gradients cannot be clipped in 16-mixed with a fused optimizer, which scales them "
                 "back itself; use precision bf16-mixed, or fused: false"
             )
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        norm: Any = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        if self.device_mesh is not None:  # parameters are divided over devices, and so is the norm
+            norm = norm.full_tensor()
         self.log("train/grad_norm", norm)
 
     def _total_steps(self) -> int:

@@ -152,6 +152,8 @@ class ContactPrediction(SupervisedTask):
     def validation_step(self, batch: Batch) -> None:
         """Decode with every candidate, so that the best can be chosen."""
         maps = self.maps(batch)
+        if batch.filler:
+            return
         logits = _upper(maps)
         self.loss_sum.update(self.objective.loss(logits, self.labels(batch)), len(logits))
         for number, (fold, sequence) in enumerate(zip(maps, self._text(batch), strict=True)):

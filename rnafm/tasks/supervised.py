@@ -106,11 +106,13 @@ class SupervisedTask(Task):
         """The objective's loss."""
         loss = self.objective.loss(self(batch), self.labels(batch))
         self.log("train/loss", loss, batch_size=batch.num_sequences, prog_bar=True, sync_dist=True)
-        return loss
+        return loss * 0 if batch.filler else loss
 
     def validation_step(self, batch: Batch) -> None:
         """Add a batch to the scores."""
-        self.scores.update(self(batch), self.labels(batch))
+        logits = self(batch)
+        if not batch.filler:
+            self.scores.update(logits, self.labels(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores over the whole split, on all devices together."""

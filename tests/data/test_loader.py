@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 
 from rnafm.data.loader import PackDataset, PackLoader
+from rnafm.data.mixture import Mixture
+from rnafm.data.order import Shuffle
 from rnafm.data.vocabulary import Vocabulary
 
 RNA = Vocabulary.named("rna")
 LENGTHS = np.random.default_rng(1).integers(1, 80, 300)
+
+
+class Stored(SimpleNamespace):
+    def __len__(self):
+        return len(self.lengths)
 
 
 @pytest.fixture
@@ -15,14 +22,12 @@ def store():
     """Sequence i consists of ids that tell i and the place: enough to see any mix-up."""
     offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
     tokens = np.concatenate([6 + (np.arange(n) * 3 + i) % 4 for i, n in enumerate(LENGTHS)])
-    return SimpleNamespace(
-        tokens=tokens.astype(np.uint8), offsets=offsets, lengths=LENGTHS, vocabulary=RNA
-    )
+    return Stored(tokens=tokens.astype(np.uint8), offsets=offsets, lengths=LENGTHS, vocabulary=RNA)
 
 
 def dataset(store, max_length=100, seed=0, indices=None):
     indices = np.arange(300) if indices is None else indices
-    return PackDataset(store, indices, max_length, seed)
+    return PackDataset(Mixture([store]), indices, max_length, Shuffle(len(indices), seed))
 
 
 def sequences(batch):

@@ -1,0 +1,130 @@
+"""Several token stores as one."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from rnafm.data.store import SequenceStore
+    from rnafm.data.vocabulary import Vocabulary
+
+
+class Mixture:
+    """The sequences of one or more stores, numbered one store after the other.
+
+    Args:
+        stores: At least one, all of the same vocabulary.
+
+    Raises:
+        ValueError: If the vocabularies differ.
+    """
+
+    def __init__(self, stores: Sequence[SequenceStore]) -> None:
+        self.stores = list(stores)
+        for store in self.stores[1:]:
+            if store.vocabulary != self.vocabulary:
+                raise ValueError(
+                    f"{store.path}: is in the vocabulary {store.vocabulary.name!r}, "
+                    f"{self.stores[0].path} in {self.vocabulary.name!r}; prepare both with the same"
+                )
+        self._begins = np.cumsum([0, *map(len, self.stores)])
+
+    def __len__(self) -> int:
+        """Number of sequences."""
+        return int(self._begins[-1])
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the tokens mean."""
+        return self.stores[0].vocabulary
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of tokens of each sequence, int64 (B,); in memory."""
+        return np.concatenate([store.lengths for store in self.stores])
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """Hash of each sequence, the same on every machine, uint64 (B,)."""
+        return np.concatenate([store.hashes for store in self.stores])
+
+    @property
+    def store_numbers(self) -> NDArray[np.int32]:
+        """Which store each sequence is of, (B,)."""
+        return np.repeat(np.arange(len(self.stores), dtype=np.int32), np.diff(self._begins))
+
+    def column(self, name: str) -> tuple[NDArray[np.int64], list[str] | None]:
+        """A column of all stores; see ``SequenceStore.column``.
+
+        Numbers without names, such as those of clusters, are moved apart: clusters were made
+        within a store.
+
+        Raises:
+            ValueError: If a store has no such column, or one has names and another numbers.
+        """
+        numbers: dict[str, int] = {"": 0}
+        parts, next_code, named = [], 0, set()
+        for store in self.stores:
+            codes, categories = store.column(name)
+            named.add(categories is not None)
+            if categories is None:
+                parts.append(codes.astype(np.int64) + next_code)
+                next_code = int(parts[-1].max(initial=next_code - 1)) + 1
+            else:
+                table = [numbers.setdefault(category, len(numbers)) for category in categories]
+                parts.append(np.array(table, np.int64)[codes])
+        if len(named) > 1:
+            raise ValueError(
+                f"column {name!r} has names in one store and numbers in another; use one kind"
+            )
+        return np.concatenate(parts), list(numbers) if named == {True} else None
+
+    def lengths_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of tokens of some sequences, (b,)."""
+        _, begins, ends = self._places(indices)
+        return ends - begins
+
+    def slices(
+        self,
+        indices: NDArray[np.int64],
+        skipped: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> list[NDArray[np.uint8]]:
+        """Tokens of windows of some sequences.
+
+        Args:
+            indices: The sequences, (b,).
+            skipped: Tokens before each window, (b,).
+            lengths: Tokens of each window, (b,).
+        """
+        numbers, begins, _ = self._places(indices)
+        begins = begins + skipped
+        sources = [store.tokens for store in self.stores]
+        return [
+            sources[number][begin : begin + length]
+            for number, begin, length in zip(
+                numbers.tolist(), begins.tolist(), lengths.tolist(), strict=True
+            )
+        ]
+
+    def _places(
+        self, indices: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Store, begin and end of some sequences; each (b,)."""
+        if len(self.stores) == 1:
+            offsets = self.stores[0].offsets
+            return np.zeros_like(indices), offsets[indices], offsets[indices + 1]
+        numbers = np.searchsorted(self._begins, indices, side="right") - 1
+        begins, ends = np.empty_like(indices), np.empty_like(indices)
+        for number, store in enumerate(self.stores):
+            chosen = np.flatnonzero(numbers == number)
+            own = indices[chosen] - self._begins[number]
+            begins[chosen], ends[chosen] = store.offsets[own], store.offsets[own + 1]
+        return numbers, begins, ends
