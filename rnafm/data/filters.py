@@ -109,7 +109,7 @@ class Judge:
             tokens of each are ambiguous, (B,).
         """
         filters = self.filters
-        places = np.flatnonzero(self._is_ambiguous(tokens))
+        places = np.flatnonzero(self.is_ambiguous(tokens))
         owners = np.searchsorted(np.cumsum(lengths), places, side="right")
         ambiguous = np.bincount(owners, minlength=len(lengths))
         nucleotides = lengths * self.letters_per_token
@@ -125,7 +125,8 @@ class Judge:
         )
         return rules, ambiguous
 
-    def _is_ambiguous(self, tokens: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    def is_ambiguous(self, tokens: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which tokens are neither A, C, G or U nor a codon of them, bool (N,)."""
         if self._width:
             return tokens - np.uint8(self._first) >= self._width
         return ~self._standard[tokens]

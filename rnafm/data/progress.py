@@ -24,12 +24,20 @@ class ReadingProgress:
         total: Bytes to read.
         enabled: Whether to show anything.
         seconds: Time between two lines where there is no terminal.
+        already: Bytes that need no reading, since an earlier process has.
     """
 
     def __init__(
-        self, what: str, total: int, *, enabled: bool = True, seconds: float = 30.0
+        self,
+        what: str,
+        total: int,
+        *,
+        enabled: bool = True,
+        seconds: float = 30.0,
+        already: int = 0,
     ) -> None:
         self.what, self.total, self.enabled, self.seconds = what, total, enabled, seconds
+        self.already = already
         self.num_records = self.num_letters = 0
         self._bar: Progress | None = None
 
@@ -60,19 +68,24 @@ class ReadingProgress:
         if self._bar is not None:
             self._bar.stop()
         if self.enabled and kind is None:
-            taken = time.perf_counter() - self._started
-            self._say(
-                f"{self.what}: {self.num_records:,} records, {self.num_letters:,} nt in "
-                f"{taken:.1f} s ({self.rate})"
-            )
+            self._say(f"{self.what}: {self.amount} in {self.taken:.1f} s ({self.rate})")
+
+    @property
+    def taken(self) -> float:
+        """Seconds since the start."""
+        return max(time.perf_counter() - self._started, 1e-9)
+
+    @property
+    def amount(self) -> str:
+        """What was done."""
+        return f"{self.num_records:,} records, {self.num_letters:,} nt"
 
     @property
     def rate(self) -> str:
         """Records and nucleotides per second."""
-        taken = max(time.perf_counter() - self._started, 1e-9)
-        letters = self.num_letters / taken
+        letters = self.num_letters / self.taken
         amount = f"{letters / 1e6:,.1f} M" if letters > 1e5 else f"{letters / 1e3:,.1f} k"  # noqa: PLR2004
-        return f"{self.num_records / taken:,.0f} seq/s, {amount}nt/s"
+        return f"{self.num_records / self.taken:,.0f} seq/s, {amount}nt/s"
 
     def update(self, position: int, num_records: int, num_letters: int) -> None:
         """Show how far the reading is.
@@ -88,11 +101,32 @@ class ReadingProgress:
             self._bar.update(self._task, completed=position, rate=self.rate)
         elif self.enabled and time.perf_counter() - self._spoken > self.seconds:
             self._spoken = time.perf_counter()
-            left = (self._spoken - self._started) * (self.total / max(position, 1) - 1)
+            left = self.taken * (self.total - position) / max(position - self.already, 1)
             self._say(
-                f"{self.what}: {position / max(self.total, 1):.0%}, {self.num_records:,} records "
-                f"({self.rate}), {left:,.0f} s left"
+                f"{self.what}: {position / max(self.total, 1):.0%}, {self.amount} ({self.rate}), "
+                f"{left:,.0f} s left"
             )
 
     def _say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class CopyProgress(ReadingProgress):
+    """Progress of copying files; parameters as for :class:`ReadingProgress`."""
+
+    _copied = 0
+
+    @property
+    def amount(self) -> str:
+        """What was done."""
+        return f"{self._copied / 1e6:,.1f} MB"
+
+    @property
+    def rate(self) -> str:
+        """Bytes per second."""
+        return f"{self._copied / self.taken / 1e6:,.0f} MB/s"
+
+    def copied(self, size: int) -> None:
+        """Show that so many more bytes are copied."""
+        self._copied += size
+        self.update(self._copied, 0, 0)

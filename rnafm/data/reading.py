@@ -23,7 +23,7 @@ _WAIT = 0.05  # seconds between two looks at whether the work has ended
 
 
 class SourceChanged(Exception):  # noqa: N818  # no failure: the work begins anew
-    """A file is no longer the one of which a part was read before."""
+    """A file is no longer the one that the work was begun with; says which, and how."""
 
 
 class Piece(NamedTuple):
@@ -95,8 +95,9 @@ class Reading:
             yield found
 
     def close(self) -> None:
-        """End the threads; the pool has to be closed before."""
+        """End the threads and the pool."""
         self._ended.set()
+        self._pool.close()
         for thread in self._threads:
             thread.join()
 
@@ -123,7 +124,7 @@ class Reading:
             digest = xxhash.xxh3_128_hexdigest(block.text)
             if number <= len(done):
                 if digest != done[number - 1]:
-                    raise SourceChanged(str(file.path))
+                    raise SourceChanged(f"{file.path} has changed meanwhile")
                 continue
             part: Callable[[], Part]
             path = self.folder / f"{index:05}-{number:07}.part"
@@ -134,7 +135,7 @@ class Reading:
                 part = self._pool.submit(Job(block.text, str(file.path), path, digest))
             self._put(index, Piece(digest, block.position, part, path))
         if number < len(done):
-            raise SourceChanged(str(file.path))
+            raise SourceChanged(f"{file.path} has changed meanwhile")
 
     def _load(self, path: Path, digest: str) -> Part:
         part = Part.load(path, digest, self.settings)

@@ -8,6 +8,7 @@ import numpy as np
 
 from rnafm.data.checksums import compare
 from rnafm.data.columns import Categories
+from rnafm.data.compaction import TYPE_COLUMNS
 from rnafm.data.encoding import select
 from rnafm.data.filters import RULES
 from rnafm.data.growing import GrowingFile
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20  # values that are in memory at a time
 _CORE = ("tokens", "offsets", "hashes", "names", "name_offsets")
-TYPE_COLUMNS = ("rna_type", "type")
 
 
 class StoreWriter:
@@ -45,7 +45,7 @@ class StoreWriter:
         self._duplicates = np.zeros(0, np.int64)  # by code of the column of types
         self._seen = Seen() if unique else None
         self._files: dict[str, GrowingFile] = {}
-        names = [*_CORE, "checks"] if unique else _CORE  # what Seen needs beside the hashes
+        names = [*_CORE, "checks"] if unique else [*_CORE]  # what Seen needs beside the hashes
         if state is not None:
             self._restore(state)
         else:

@@ -93,6 +93,6 @@ def test_lines_now_and_then_elsewhere(capsys):
         progress.update(250, 10, 2000)
         progress.update(1000, 30, 6000)
     first, second, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("prepare x: 25%, 10 records (") and first.endswith(" s left")
-    assert second.startswith("prepare x: 100%, 40 records (") and second.endswith("), 0 s left")
+    assert first.startswith("prepare x: 25%, 10 records, 2,000 nt (") and first.endswith(" s left")
+    assert second.startswith("prepare x: 100%, 40 records, 8,000 nt (") and second.endswith("), 0 s left")
     assert last.startswith("prepare x: 40 records, 8,000 nt in 0.0 s (")
