@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rnafm.modules.attention import equal_length_runs, plan
 from rnafm.modules.block import Block
@@ -78,7 +79,11 @@ class Encoder(nn.Module):
     Attributes:
         config: As given.
         vocabulary: As given, so that it travels with the weights.
+        activation_checkpointing: Whether training keeps the input of every block only, and
+            computes the rest again for the gradients: a third more work, a fraction of the memory.
     """
+
+    activation_checkpointing = False
 
     def __init__(self, config: EncoderConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -217,8 +222,14 @@ class Encoder(nn.Module):
             cu_seqlens,
             dropout_p=config.attention_dropout if self.training else 0.0,
         )
+        again = self.activation_checkpointing and self.training and torch.is_grad_enabled()
         for block in self.blocks:
-            embeddings = block(embeddings, cu_seqlens, max_seqlen, runs)
+            if again:
+                embeddings = checkpoint(
+                    block, embeddings, cu_seqlens, max_seqlen, runs, use_reentrant=False
+                )
+            else:
+                embeddings = block(embeddings, cu_seqlens, max_seqlen, runs)
             yield embeddings, None
 
     def _embed(self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
