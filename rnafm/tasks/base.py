@@ -19,6 +19,7 @@ from rnafm.data.resume import count_batches_anew, forget_open_step, resume_insid
 from rnafm.data.vocabulary import Vocabulary
 from rnafm.modules.encoder import Encoder, EncoderConfig
 from rnafm.modules.schedules import InverseSqrt
+from rnafm.tasks.ranks import EndTogether
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,6 +146,10 @@ class Task(pl.LightningModule):
         """Count batches as this run divides them."""
         count_batches_anew(self.trainer)
 
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """What every run needs: of several processes none is left behind."""
+        return [EndTogether()]
+
     def configure_model(self) -> None:
         """Divide the task over devices where the strategy asks for it; compiled before."""
         if self.device_mesh is not None:
@@ -170,7 +175,8 @@ class Task(pl.LightningModule):
         checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["trained_ids"] = list(self.trained_ids)
         checkpoint["run_seed"] = self._run_seed
-        forget_open_step(self.trainer, checkpoint)
+        if "loops" in checkpoint:  # of a run, not of a task that is saved by itself
+            forget_open_step(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a run go on exactly where it was, also inside an epoch and after an error."""

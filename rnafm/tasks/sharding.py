@@ -89,7 +89,7 @@ class FSDP2Strategy(ModelParallelStrategy):
                 for number, value in state["state"].items()
             }
             optimizer.load_state_dict({**state, "state": values})
-        return cast("dict[str, Any]", checkpoint)
+        return checkpoint
 
     def _gathered(self, state: Mapping[str, Any]) -> Any:
         """Whole tensors in memory on the first process, nothing of them on the others."""
