@@ -12,21 +12,16 @@ for each class of lengths, and what is found is compared letter by letter.
 from __future__ import annotations
 
 import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnafm.data.progress import ReadingProgress
+from rnafm.data.containment_search import NONE, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from numpy.typing import NDArray
 
-    from rnafm.data.containment_scan_kernels import Index
     from rnafm.data.vocabulary import Vocabulary
 
 KINDS = ("kept", "duplicate", "contained", "contained_reverse")
@@ -35,17 +30,6 @@ KINDS = ("kept", "duplicate", "contained", "contained_reverse")
 _PLAIN = 4
 _LONGEST = (1 << 24) - 1  # lengths have so many bits in the index
 _MOST = (1 << 31) - 1
-_NONE = np.uint64(2**64 - 1)
-_CHUNK = 1 << 22  # letters that a thread takes at a time
-_PAIRS = 1 << 16
-# Least length, letters in the window, places where it may start; the window lies in the least
-# length. Up to 17 letters there is no room to choose. Windows of 14 and more are selective enough
-# for tens of millions of sequences, and 128 places (7 bits) rare enough.
-_CLASSES = (
-    *((length, length, 1) for length in range(1, 12)),
-    *((18, 14, 5), (32, 20, 13), (64, 32, 33), (128, 64, 65)),
-    *((1 << j, (1 << j) - 127, 128) for j in range(8, 24)),
-)
 
 
 @dataclass(frozen=True)
@@ -138,9 +122,9 @@ def find_redundant(
             f"up to {_MOST:,} of up to {_LONGEST:,}; split the store, or set max_length"
         )
     del lengths
-    search = _Search(tokens, offsets, codes, longest, num_threads, progress=progress)
-    parents = search.run()
-    return _resolved(parents, offsets, search.peak_bytes)
+    threads = num_threads or len(os.sched_getaffinity(0))
+    search = Search(tokens, offsets, codes, longest, threads, progress=progress)
+    return _resolved(search.run(), offsets, search.peak_bytes)
 
 
 def _codes(complement: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -173,10 +157,10 @@ def _resolved(
         peak_bytes: Passed on.
     """
     lengths, one = np.diff(offsets), np.uint64(1)
-    held = np.flatnonzero(parents != _NONE)
+    held = np.flatnonzero(parents != NONE)
     while True:
         above = parents[(parents[held] >> one).astype(np.int64)]
-        further = above != _NONE
+        further = above != NONE
         if not further.any():
             break
         rows = held[further]
@@ -189,162 +173,3 @@ def _resolved(
     names = np.where(reverse, KINDS.index("contained_reverse"), KINDS.index("contained"))
     kinds[held] = np.where(equal & ~reverse, KINDS.index("duplicate"), names)
     return Redundancy(kinds, containers, peak_bytes)
-
-
-class _Search:
-    """The tables of one search, and the order in which they are made."""
-
-    def __init__(
-        self,
-        tokens: NDArray[np.uint8],
-        offsets: NDArray[np.int64],
-        codes: NDArray[np.uint8],
-        longest: int,
-        num_threads: int | None,
-        *,
-        progress: bool,
-    ) -> None:
-        from rnafm.data import containment_kernels, containment_scan_kernels
-
-        self._kernels, self._scan = containment_kernels, containment_scan_kernels
-        self.num_threads = num_threads or len(os.sched_getaffinity(0))
-        self.progress, self.longest = progress, longest
-        # Compiled once for arrays that cannot be written to, whatever the caller has.
-        self.tokens, self.offsets = _read_only(tokens), _read_only(offsets)
-        self.codes = codes
-        generator = np.random.default_rng(0)
-        self.values = generator.integers(1, 2**63, _PLAIN + 1, np.uint64)
-        powers = np.full(longest + 1, 6364136223846793005, np.uint64)
-        powers[0] = 1
-        self.powers = np.cumprod(powers, dtype=np.uint64)
-        self.classes = np.array(_CLASSES, np.int64).T.copy()
-        self.salts = generator.integers(1, 2**63, len(_CLASSES), np.uint64)
-        self.peak_bytes = 0
-
-    def run(self) -> NDArray[np.uint64]:
-        """Twice the container of each sequence plus the strand; the largest number without one."""
-        size = len(self.offsets) - 1
-        found = np.full(size, _NONE)
-        hashes, keys = np.empty((2, size), np.uint64), np.empty((2, size), np.uint64)
-        slots = np.zeros(_power(2.8 * size), np.uint32)
-        self._hash(hashes, keys, slots, found)
-        self._note(found, hashes, keys, slots)
-        index = self._index(hashes, keys, slots, found)
-        del keys
-        if index is None:
-            return found
-        best = found.copy()
-        self._note(best, *index)
-        with ReadingProgress(
-            "find contained sequences", len(self.tokens), enabled=self.progress
-        ) as shown:
-            for first, last, pairs in self._in_threads(lambda *part: self._search(index, *part)):
-                for part in pairs:
-                    np.minimum.at(best, part[:, 0].astype(np.int64), part[:, 1])
-                self._show(shown, first, last)
-        return best
-
-    def _hash(
-        self,
-        hashes: NDArray[np.uint64],
-        keys: NDArray[np.uint64],
-        slots: NDArray[np.uint32],
-        found: NDArray[np.uint64],
-    ) -> None:
-        """Fill the hashes and keys in threads, and the table of distinct sequences in order."""
-        settings = (self.codes, self.values, self.powers, self.classes, self.salts)
-        with ReadingProgress("hash sequences", len(self.tokens), enabled=self.progress) as shown:
-            for first, last, _ in self._in_threads(
-                lambda first, last: self._kernels.hash_sequences(
-                    self.tokens, self.offsets, first, last, *settings, hashes, keys
-                )
-            ):
-                self._kernels.insert_distinct(
-                    self.tokens, self.offsets, first, last, self.codes, hashes, keys, slots, found
-                )
-                self._show(shown, first, last)
-
-    def _index(
-        self,
-        hashes: NDArray[np.uint64],
-        keys: NDArray[np.uint64],
-        slots: NDArray[np.uint32],
-        found: NDArray[np.uint64],
-    ) -> Index | None:
-        """Everything that containers are looked up in; nothing if there is nothing to find."""
-        counts = self._kernels.count_classes(keys, self.classes[0])
-        used = np.flatnonzero(counts)
-        if not len(used):
-            return None
-        entries = keys.reshape(-1)
-        entries = entries[entries != 0]
-        entries.sort()
-        entries = entries[np.flatnonzero(np.diff(entries, prepend=np.uint64(0)))]
-        classes, salts = self.classes[:, used].copy(), self.salts[used]
-        sizes = np.array([_power(count / 4) for count in counts[used]])  # 16 bits or more for each
-        places = np.cumsum(sizes) - sizes
-        filters = np.zeros(sizes.sum(), np.uint64)
-        masks = (sizes - 1).astype(np.uint64)
-        self._kernels.fill_blooms(entries, classes[0], filters, places.astype(np.uint64), masks)
-        bits = max(int(len(entries)).bit_length() - 1, 1)
-        edges = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
-        buckets = np.append(np.searchsorted(entries, edges), len(entries)).astype(np.uint32)
-        return self._scan.Index(
-            tokens=self.tokens,
-            offsets=self.offsets,
-            codes=self.codes,
-            values=self.values,
-            powers=self.powers,
-            classes=classes,
-            salts=salts,
-            filters=filters,
-            filter_places=places.astype(np.uint64),
-            filter_masks=masks,
-            entries=entries,
-            buckets=buckets,
-            bucket_shift=np.uint64(64 - bits),
-            hashes=hashes,
-            slots=slots,
-            found=found,
-            equal=found != _NONE,
-        )
-
-    def _search(self, index: Index, first: int, last: int) -> list[NDArray[np.uint64]]:
-        """The pairs of some containers."""
-        found, pairs = [], np.empty((_PAIRS, 2), np.uint64)
-        while first < last:
-            first, count = self._scan.scan(index, first, last, pairs)
-            found.append(pairs[:count].copy())
-        return found
-
-    def _in_threads(self, work: Callable[[int, int], Any]) -> Iterator[tuple[int, int, Any]]:
-        """Do work on parts of the sequences, some letters each; the results come in order."""
-        size, first = len(self.offsets) - 1, 0
-        waiting: deque[tuple[int, int, Future[Any]]] = deque()
-        with ThreadPoolExecutor(self.num_threads, "containment") as pool:
-            while first < size or waiting:
-                while first < size and len(waiting) < 2 * self.num_threads:
-                    end = self.offsets[first] + _CHUNK
-                    last = min(max(int(np.searchsorted(self.offsets, end)), first + 1), size)
-                    waiting.append((first, last, pool.submit(work, first, last)))
-                    first = last
-                start, stop, future = waiting.popleft()
-                yield start, stop, future.result()
-
-    def _show(self, shown: ReadingProgress, first: int, last: int) -> None:
-        end = int(self.offsets[last])
-        shown.update(end, last - first, end - int(self.offsets[first]))
-
-    def _note(self, *tables: Any) -> None:
-        """Remember how many bytes there are at most."""
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _power(least: float) -> int:
-    """The power of two that is not less."""
-    return 1 << max(int(np.ceil(np.log2(max(least, 1)))), 0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rnafm.data.containment_anchor_kernels import anchors, word_orders
 from rnafm.data.containment_kernels import (
     KEY_SHIFT,
     LENGTH_BITS,
@@ -14,64 +15,67 @@ from rnafm.data.containment_kernels import (
     WORD,
     blooms,
     compiled,
+    inner,
     mixed,
-    order_of,
     prefix_hashes,
     same_letters,
 )
 
 if TYPE_CHECKING:
-    from rnafm.data.containment_kernels import I64, U8, U32, U64
+    from numpy.typing import NDArray
 
-_ONE, _THREE = np.uint64(1), np.uint64(3)
-_WORD_MASK = np.uint64((1 << (3 * WORD)) - 1)
+    from rnafm.data.containment_kernels import I64, U8, U32, U64, Int, Text
+
+_ONE = np.uint64(1)
 
 
 class Index(NamedTuple):
     """What sequences are found by; read by all threads.
 
     Attributes:
-        tokens: Token ids of all sequences.
-        offsets: Where each starts.
-        codes: Token id -> letter.
-        values: Letter -> value in hashes.
-        powers: Powers of the base of the hashes.
-        classes: Least length, window and number of places of the classes that have sequences.
-        salts: Keeps apart the keys of the classes.
-        filters: The Bloom filters of the classes, end to end.
-        filter_places: Where each starts.
-        filter_masks: Its number of words less one.
         entries: Key, place of the anchor and length, sorted.
         buckets: First entry whose key starts with some bits.
         bucket_shift: Takes these bits from an entry.
+        filters: The Bloom filters of the classes, end to end.
+        filter_places: Where each starts.
+        filter_masks: Its number of words less one.
         hashes: Hash of each sequence on both strands, (2, B).
         slots: Table of sequences by hash.
-        found: The container found so far and its strand, shared by all threads. A thread may miss
-            what another one has just found, and then finds more than it has to.
-        equal: Where it is set, the sequence equals an earlier one.
+        equal: Which sequences equal an earlier one, (B,).
+        found: The container found so far and its strand, (B,), shared by all threads. A thread may
+            miss what another one has just found, and then finds more than it has to.
     """
 
-    tokens: U8
-    offsets: I64
-    codes: U8
-    values: U64
-    powers: U64
-    classes: I64
-    salts: U64
-    filters: U64
-    filter_places: U64
-    filter_masks: U64
     entries: U64
     buckets: U32
     bucket_shift: np.uint64
+    filters: U64
+    filter_places: I64
+    filter_masks: U64
     hashes: U64
     slots: U32
+    equal: NDArray[np.bool_]
     found: U64
-    equal: U64
 
 
-@compiled
-def seek(entries: U64, low: int, high: int, value: np.uint64) -> int:
+class Target(NamedTuple):
+    """A sequence that may hold others.
+
+    Attributes:
+        number: Which one it is.
+        length: Number of letters.
+        letters: The letters, in a longer array.
+        prefixes: Hashes of its beginnings, in a longer array.
+    """
+
+    number: int
+    length: int
+    letters: U8
+    prefixes: U64
+
+
+@inner
+def seek(entries: U64, low: Int, high: Int, value: np.uint64) -> Int:
     """The first entry from ``low`` on that is not less than a value."""
     while low < high:
         middle = (low + high) >> 1
@@ -82,98 +86,46 @@ def seek(entries: U64, low: int, high: int, value: np.uint64) -> int:
     return low
 
 
-@compiled
-def word_orders(letters: U8, length: int, orders: U64) -> None:
-    """The order of the word at each place."""
-    word = np.uint64(0)
-    for i in range(length):
-        word = ((word << _THREE) | np.uint64(letters[i])) & _WORD_MASK
-        if i >= WORD - 1:
-            orders[i - WORD + 1] = order_of(word)
-
-
-@compiled
-def anchors(orders: U64, places: I64, count: int, reach: int, end: int, out: I64) -> int:
-    """The places with the least word of any ``reach`` places in a row, the last of equals.
-
-    Args:
-        orders: The order of the word at each place.
-        places: Places to choose from, rising: all, or the anchors of a smaller reach, which have
-            those of a larger one among them.
-        count: Number of places.
-        reach: Number of places in a row.
-        end: Anchors are before this place.
-        out: Takes the anchors.
-
-    Returns:
-        How many there are.
-    """
-    found, first, stop = 0, 0, reach
-    while stop <= end:
-        best, k = first, first + 1
-        while k < count and places[k] < stop:
-            if orders[places[k]] <= orders[places[best]]:
-                best = k
-            k += 1
-        # It gives way to any later one that is not more, as long as one stretch covers both.
-        while k < count and places[k] < min(places[best] + reach, end):
-            if orders[places[k]] <= orders[places[best]]:
-                out[found] = places[best]
-                found += 1
-                best = k
-            k += 1
-        out[found] = places[best]
-        found += 1
-        first, stop = best + 1, places[best] + 1 + reach
-    return found
-
-
-@compiled
-def candidates(
-    prefixes: U64, power: np.uint64, window: int, salt: np.uint64, places: I64, count: int,
-    filters: U64, start: np.uint64, mask: np.uint64, out: I64, out_keys: U64,
-) -> int:  # fmt: skip
-    """Places whose window passes the Bloom filter."""
-    found = 0
+@inner
+def candidates(  # noqa: PLR0917  # compiled functions take no keywords
+    text: Text, index: Index, c: int, prefixes: U64, places: I64, count: int, out: I64, keys: U64
+) -> int:
+    """Places whose window passes the Bloom filter of a class; this loop waits for no branch."""
+    found, window, salt = 0, text.classes[1, c], text.salts[c]
+    power, mask = text.powers[window], index.filter_masks[c]
+    first = np.uint64(index.filter_places[c])
     for k in range(count):
         place = places[k]
         state = prefixes[place + window] - prefixes[place] * power
         key = mixed(state ^ salt) >> KEY_SHIFT
         word, bits = blooms(key, mask)
         out[found] = place
-        out_keys[found] = key
-        found += (filters[start + word] & bits) == bits
+        keys[found] = key
+        found += (index.filters[first + word] & bits) == bits
     return found
 
 
-@compiled
-def check(
-    index: Index, prefixes: U64, target: int, start: int, length: int, pairs: U64, count: int
-) -> int:
+@inner
+def check(  # noqa: PLR0917  # compiled functions take no keywords
+    text: Text, index: Index, target: Target, start: Int, length: Int, pairs: U64, count: Int
+) -> Int:
     """Note the sequence that stands at a place of the target, if there is one.
 
     Returns:
-        Number of pairs noted so far.
+        Number of pairs so far; more than ``pairs`` can take if some were left out.
     """
-    state = prefixes[start + length] - prefixes[start] * index.powers[length]
+    state = target.prefixes[start + length] - target.prefixes[start] * text.powers[length]
     mask = np.uint64(len(index.slots) - 1)
     slot = mixed(state) & mask
     while index.slots[slot]:
         entry = np.uint64(index.slots[slot]) - _ONE
         held, strand = entry >> _ONE, entry & _ONE
-        holder = np.uint64(2 * target) + strand
+        holder, place = np.uint64(2 * target.number) + strand, text.offsets[held]
         if (
             index.hashes[strand, held] == state
             and index.found[held] > holder
-            and index.offsets[held + _ONE] - index.offsets[held] == length
-            and same_letters(
-                index.tokens,
-                index.codes,
-                index.offsets[held],
-                index.offsets[target] + start,
-                length,
-                strand,
-            )
+            and text.offsets[held + _ONE] - place == length
+            and same_letters(text, place, text.offsets[target.number] + start, length, strand)
         ):
             if count < len(pairs):
                 index.found[held] = holder
@@ -184,19 +136,22 @@ def check(
     return count
 
 
-@compiled
-def resolve(  # noqa: PLR0913
-    index: Index,
-    prefixes: U64,
-    letters: U8,
-    target: int,
-    length: int,
-    places: I64,
-    keys: U64,
-    num_places: int,
-    pairs: U64,
-    count: int,
-) -> int:
+@inner
+def repeat(letters: U8, length: int, before: int, place: int) -> tuple[int, int]:
+    """Where the letters equal those ``place - before`` earlier: from a window that came twice."""
+    period, left, right = place - before, before, place
+    while left > 0 and letters[left - 1] == letters[left - 1 + period]:
+        left -= 1
+    while right < length and letters[right] == letters[right - period]:
+        right += 1
+    return left, right
+
+
+@inner
+def resolve(  # noqa: PLR0917  # compiled functions take no keywords
+    text: Text, index: Index, target: Target, places: I64, keys: U64, num_places: int,
+    pairs: U64, count: Int,
+) -> Int:  # fmt: skip
     """Look at all sequences that may stand at some places of the target.
 
     Where the letters repeat with a short period, as in a run of A, the same window comes back at
@@ -204,7 +159,7 @@ def resolve(  # noqa: PLR0913
     passed over; otherwise repeats of many lengths would cost the cube of their length.
 
     Returns:
-        Number of pairs noted so far.
+        Number of pairs so far.
     """
     before, before_key, period, left, right = -1, np.uint64(0), 0, 0, 0
     for k in range(num_places):
@@ -217,11 +172,8 @@ def resolve(  # noqa: PLR0913
         if key != before_key or before < 0:
             period = 0
         elif place - before != period or place >= right:
-            period, left, right = place - before, before, place
-            while left > 0 and letters[left - 1] == letters[left - 1 + period]:
-                left -= 1
-            while right < length and letters[right] == letters[right - period]:
-                right += 1
+            period = place - before
+            left, right = repeat(target.letters, target.length, before, place)
         before, before_key = place, key
         while at < high and index.entries[at] >> KEY_SHIFT == key:
             entry = index.entries[at]
@@ -229,7 +181,7 @@ def resolve(  # noqa: PLR0913
             start, size = place - np.int64(offset), np.int64(entry & LENGTH_MASK)
             if start < 0:
                 break
-            most = min(length - start, length - 1)
+            most = min(target.length - start, target.length - 1)
             known = right - start if period and start - period >= left else 0
             base = (key << KEY_SHIFT) | (offset << LENGTH_BITS)
             if size > most:
@@ -237,60 +189,54 @@ def resolve(  # noqa: PLR0913
             elif size <= known:
                 at = seek(index.entries, at + 1, high, base + np.uint64(known) + _ONE)
             else:
-                count = check(index, prefixes, target, start, size, pairs, count)
+                count = check(text, index, target, start, size, pairs, count)
                 at += 1
     return count
 
 
 @compiled
-def scan(index: Index, first: int, last: int, pairs: U64) -> tuple[int, int]:
+def scan(text: Text, index: Index, first: Int, last: int, pairs: U64) -> tuple[Int, Int]:
     """Find what is held by each of some sequences.
 
     Args:
+        text: All sequences; its classes are those that have entries.
         index: What is searched for.
-        first: The first sequence.
-        last: The one after the last sequence.
+        first: The first container.
+        last: The one after the last container.
         pairs: Takes pairs of a sequence and twice the number of the container plus the strand.
 
     Returns:
-        The sequence to go on with, and how many pairs there are: the search stops when they are
+        The container to go on with, and how many pairs there are: the search stops when they are
         too many for ``pairs``, and has to be called again after these were taken.
     """
     size = 0
-    for target in range(first, last):
-        size = max(size, index.offsets[target + 1] - index.offsets[target])
+    for number in range(first, last):
+        size = max(size, text.offsets[number + 1] - text.offsets[number])
     letters = np.empty(size, np.uint8)
     prefixes, orders = np.empty(size + 1, np.uint64), np.empty(size, np.uint64)
     every, chosen = np.arange(size), np.empty(size, np.int64)
     places, keys = np.empty(size, np.int64), np.empty(size, np.uint64)
-    count = 0
-    for target in range(first, last):
-        start, length = index.offsets[target], index.offsets[target + 1] - index.offsets[target]
-        if index.equal[target] or length <= index.classes[0, 0]:
+    count: Int = np.int64(0)  # a plain 0 would be a type of its own, and compile all twice
+    for number in range(first, last):
+        start, length = text.offsets[number], text.offsets[number + 1] - text.offsets[number]
+        if index.equal[number] or length <= text.classes[0, 0]:
             continue
         for k in range(length):
-            letters[k] = index.codes[index.tokens[start + k]]
-        prefix_hashes(letters, length, index.values, index.powers[1], prefixes)
+            letters[k] = text.codes[text.tokens[start + k]]
+        prefix_hashes(letters, length, text.values, text.powers[1], prefixes)
         word_orders(letters, length, orders)
+        target = Target(number, length, letters, prefixes)
         source, num_source = every, length - WORD + 1
-        for c in range(index.classes.shape[1]):
-            least, window, reach = index.classes[0, c], index.classes[1, c], index.classes[2, c]
+        for c in range(text.classes.shape[1]):
+            least, window, reach = text.classes[0, c], text.classes[1, c], text.classes[2, c]
             if least >= length:
                 break
-            end = length - window + 1
-            if reach == 1:
-                at, num_at = every, end
-            else:
-                num_source = anchors(orders, source, num_source, reach, end, chosen)
-                source = at = chosen
-                num_at = num_source
-            num_places = candidates(
-                prefixes, index.powers[window], window, index.salts[c], at, num_at,
-                index.filters, index.filter_places[c], index.filter_masks[c], places, keys,
-            )  # fmt: skip
-            count = resolve(
-                index, prefixes, letters, target, length, places, keys, num_places, pairs, count
-            )
+            at, num_at = every, length - window + 1
+            if reach > 1:
+                num_source = anchors(orders, source, num_source, reach, num_at, chosen)
+                source, at, num_at = chosen, chosen, num_source
+            num_at = candidates(text, index, c, prefixes, at, num_at, places, keys)
+            count = resolve(text, index, target, places, keys, num_at, pairs, count)
         if count > len(pairs):
-            return target, len(pairs)
+            return number, len(pairs)
     return last, count
