@@ -32,8 +32,8 @@ def forget_open_step(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
         trainer: The trainer whose checkpoint it is.
         checkpoint: What is about to be saved; changed.
     """
-    loop = checkpoint.get("loops", {}).get("fit_loop", {})
-    states = loop.get("state_dict", {}).get("combined_loader", [])
+    loop = checkpoint["loops"]["fit_loop"]
+    states = loop["state_dict"].get("combined_loader", [])
     loaders = _pack_loaders(trainer)
     if not loaders or len(states) != len(loaders):
         return

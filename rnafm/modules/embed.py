@@ -49,7 +49,7 @@ def embed_sequences(
     encoder.eval()
     try:
         with torch.inference_mode():
-            for pack in _packs(tokens, tokens_per_batch):
+            for pack in packs_by_cost([len(ids) for ids in tokens], tokens_per_batch):
                 _embed_pack(encoder, pack, tokens, results, pool, layer % states)
     finally:
         for module in training:
@@ -73,16 +73,21 @@ def _check_lengths(
             raise ValueError(f"{name} is empty, so it has no mean; leave it out, or use pool='cls'")
 
 
-def _packs(tokens: list[Tensor], tokens_per_batch: int) -> Iterator[list[int]]:
-    """Numbers of the sequences of each pack: by length, so that equal lengths lie side by side."""
+def packs_by_cost(costs: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Numbers of the sequences of each pack, the largest first: equal lengths lie side by side.
+
+    Args:
+        costs: What each sequence takes of the budget.
+        budget: What a pack may cost; a sequence that costs more has a pack of its own.
+    """
     pack: list[int] = []
-    size = 0
-    for number in sorted(range(len(tokens)), key=lambda number: -len(tokens[number])):
-        if pack and size + len(tokens[number]) > tokens_per_batch:
+    total = 0
+    for number in sorted(range(len(costs)), key=lambda number: -costs[number]):
+        if pack and total + costs[number] > budget:
             yield pack
-            pack, size = [], 0
+            pack, total = [], 0
         pack.append(number)
-        size += len(tokens[number])
+        total += costs[number]
     if pack:
         yield pack
 

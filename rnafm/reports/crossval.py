@@ -40,6 +40,7 @@ _COMPARED = {
     "flexible_f1": False,
     "pseudoknot_f1": False,
 }
+_LEAST_FOLDS = 3  # Student's interval of two means is thirteen times as wide as their distance
 _WIDTH = 200  # where nothing says how wide the output is: no cell is cut
 
 
@@ -87,7 +88,8 @@ def summarise(folder: Path, folds: int, seeds: int) -> None:
         console = Console(file=console.file, width=_WIDTH)
     console.print(f"{folds} folds x {seeds} seed{'s' * (seeds > 1)}: {folder}", soft_wrap=True)
     console.print(table)
-    console.print("sd: over all runs; interval: Student's, over the means of the folds")
+    few = f"; none from fewer than {_LEAST_FOLDS} folds" if folds < _LEAST_FOLDS else ""
+    console.print(f"sd: over all runs; interval: Student's, over the means of the folds{few}")
     # What is not defined is null.
     plain = json.loads(json.dumps(summary), parse_constant=lambda _: None)
     with atomic(folder / "summary.json") as temporary:
@@ -112,7 +114,7 @@ def _over_runs(
     means = np.array([np.mean(each) for each in by_fold.values()])
     mean = float(means.mean()) if len(means) else math.nan
     half = math.nan
-    if len(means) > 1:  # one value has no spread
+    if len(means) >= _LEAST_FOLDS:
         half = float(t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
     return {
         "mean": mean,

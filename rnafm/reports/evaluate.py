@@ -221,8 +221,8 @@ def _records(
     texts: Mapping[str, list[str]],
 ) -> Records:
     names = [data.names[row] for row in rows]
-    similarity = getattr(data, "similarity", None)
-    if similarity is not None and len(similarity):
+    similarity = data.similarity
+    if len(similarity):
         values["nearest_train"] = np.array([similarity[row] for row in rows.tolist()], np.float64)
     columns: dict[str, list[str]] = {}
     for name, cells in data.columns.items():

@@ -165,7 +165,7 @@ def score_by_group(
 ) -> Figure:
     """Scores of groups as bars with their intervals, the highest on top.
 
-    Of more than 40 groups the largest are shown.
+    Groups of one sequence are not shown, and of more than 40 groups the largest.
 
     Args:
         groups: By name; those without a score are left out.
@@ -174,7 +174,8 @@ def score_by_group(
         overall: The score of all sequences, as a line.
     """
     known = {name: one for name, one in groups.items() if np.isfinite(one.metrics[metric].value)}
-    largest = sorted(known, key=lambda name: -known[name].num_sequences)[:MAX_BARS]
+    several = [name for name, one in known.items() if one.num_sequences > 1]
+    largest = sorted(several, key=lambda name: -known[name].num_sequences)[:MAX_BARS]
     order = sorted(largest, key=lambda name: known[name].metrics[metric].value)
     left = len(known) - len(order)
     said = f"{title}\n{left:,} smaller groups are not shown" if left else title

@@ -97,13 +97,14 @@ def _metric_table(report: Report) -> Table:
 def _group_table(column: str, groups: Mapping[str, Group], metric: str, report: Report) -> Table:
     made = [name for name, floor in report.floors.items() if metric in floor.metrics]
     table = _table(f"{metric} by {column}", column, "n", metric, _level(report), *made)
-    for value, group in list(groups.items())[:MAX_GROUPS]:
+    several = {value: group for value, group in groups.items() if group.num_sequences > 1}
+    for value, group in list(several.items())[:MAX_GROUPS]:
         interval = group.metrics[metric]
         beside = [number(group.floors[name].get(metric, np.nan)) for name in made]
         sizes = f"{interval.num_units:,}"
         _add(table, value or "(empty)", sizes, number(interval.value), bounds(interval), *beside)
-    if len(groups) > MAX_GROUPS:
-        _caption(table, [f"and {len(groups) - MAX_GROUPS:,} smaller groups in metrics.json"])
+    if left := len(groups) - min(len(several), MAX_GROUPS):
+        _caption(table, [f"and {left:,} smaller groups in metrics.json"])
     return table
 
 

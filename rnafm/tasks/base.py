@@ -175,7 +175,7 @@ class Task(pl.LightningModule):
         checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["trained_ids"] = list(self.trained_ids)
         checkpoint["run_seed"] = self._run_seed
-        if "loops" in checkpoint:  # of a run, not of a task that is saved by itself
+        if self._trainer is not None:  # which a task that is saved by itself has not
             forget_open_step(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

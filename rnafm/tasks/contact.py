@@ -146,8 +146,11 @@ class ContactPrediction(SupervisedTask):
 
     def labels(self, batch: Batch) -> Tensor:
         """Whether they pair, (n, 1)."""
-        device = batch.tokens.device
-        return _upper([contacts.to(device) for contacts in _contact_maps(batch)])
+        lengths = (batch.cu_seqlens.diff() - 2).tolist()
+        maps = [batch.tokens.new_zeros(size, size, dtype=torch.float32) for size in lengths]
+        for contacts, pairs in zip(maps, _pairs(batch), strict=True):
+            contacts[pairs[:, 0], pairs[:, 1]] = 1
+        return _upper(maps)
 
     def validation_step(self, batch: Batch) -> None:
         """Decode with every candidate, so that the best can be chosen."""
@@ -156,8 +159,8 @@ class ContactPrediction(SupervisedTask):
             return
         logits = _upper(maps)
         self.loss_sum.update(self.objective.loss(logits, self.labels(batch)), len(logits))
-        for number, (fold, sequence) in enumerate(zip(maps, self._text(batch), strict=True)):
-            reference = _pairs_of(batch, number)
+        references = [pairs.cpu().numpy() for pairs in _pairs(batch)]
+        for fold, sequence, reference in zip(maps, self._text(batch), references, strict=True):
             found = decode_all(_probabilities(fold), sequence, self.candidates)
             for scores, pairs in zip(self.pair_scores, found, strict=True):
                 scores.update(pairs, reference, len(sequence))
@@ -214,18 +217,11 @@ def _probabilities(logits: Tensor) -> NDArray[np.float32]:
     return logits.detach().float().sigmoid().cpu().numpy()
 
 
-def _pairs_of(batch: Batch, number: int) -> NDArray[np.int64]:
-    """Labelled pairs of a sequence of the batch, (P, 2)."""
+def _pairs(batch: Batch) -> tuple[Tensor, ...]:
+    """Labelled pairs of each sequence of the batch, (P, 2); they come in its order."""
     assert batch.labels is not None  # noqa: S101  # bound in setup
-    return batch.labels[batch.labels[:, 0] == number, 1:].cpu().numpy()
-
-
-def _contact_maps(batch: Batch) -> Iterator[Tensor]:
-    for number, length in enumerate((batch.cu_seqlens.diff() - 2).tolist()):
-        contacts = torch.zeros(length, length)
-        pairs = torch.from_numpy(_pairs_of(batch, number))
-        contacts[pairs[:, 0], pairs[:, 1]] = 1
-        yield contacts
+    counts = torch.bincount(batch.labels[:, 0], minlength=batch.num_sequences)
+    return torch.split(batch.labels[:, 1:], counts.tolist())
 
 
 def _describe(head: ContactHead) -> dict[str, Any]:

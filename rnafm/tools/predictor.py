@@ -133,6 +133,8 @@ class Predictor:
         """Predictions in the order of the records; see the task's ``predict_step``."""
         import torch
 
+        from rnafm.modules.embed import packs_by_cost
+
         vocabulary = self.task.encoder.vocabulary
         tokens = [
             vocabulary.encode(
@@ -142,7 +144,10 @@ class Predictor:
         ]
         results: list[Any] = [None] * len(records)
         with torch.inference_mode():
-            for numbers in self._packs([len(ids) for ids in tokens]):
+            costs = [self.cost(len(ids)) for ids in tokens]
+            pairs = self.task.level == "pairs"
+            budget = self.pairs_per_batch if pairs else self.tokens_per_batch
+            for numbers in packs_by_cost(costs, budget):
                 batch = _batch([tokens[number] for number in numbers], self.device)
                 for number, result in zip(numbers, self.task.predict_step(batch), strict=True):
                     results[number] = result
@@ -162,21 +167,6 @@ class Predictor:
                 f"{self.max_letters:,} nt, read in windows",
                 file=sys.stderr,
             )
-
-    def _packs(self, lengths: list[int]) -> Iterator[list[int]]:
-        """Numbers of the sequences of each batch, by length."""
-        budget = self.pairs_per_batch if self.task.level == "pairs" else self.tokens_per_batch
-        pack: list[int] = []
-        total = 0
-        for number in sorted(range(len(lengths)), key=lengths.__getitem__):
-            cost = self.cost(lengths[number])
-            if pack and total + cost > budget:
-                yield pack
-                pack, total = [], 0
-            pack.append(number)
-            total += cost
-        if pack:
-            yield pack
 
 
 def _import(module: str) -> None:

@@ -48,7 +48,7 @@ def data_of(spec, labels, **more):
         "description": "stand-in",
         "vocabulary": RNA,
     }
-    return SimpleNamespace(**given | {"spec": spec, "labels": labels} | more)
+    return SimpleNamespace(**given | {"spec": spec, "labels": labels, "similarity": {}} | more)
 
 
 def labelled(kind, level, *, train=TRAIN[:0]):

@@ -50,7 +50,7 @@ def stand_in(spec, labels, **more):
         "description": f"half_life of {LONG}",
         "vocabulary": RNA,
     }
-    return SimpleNamespace(**given | {"spec": spec, "labels": labels} | more)
+    return SimpleNamespace(**given | {"spec": spec, "labels": labels, "similarity": {}} | more)
 
 
 def draw(data, predictions, headline, tmp_path, scores=None):
