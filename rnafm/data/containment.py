@@ -130,11 +130,12 @@ def find_redundant(
 def _codes(complement: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Token id -> 0 to 3, complements adding up to 3, or 4 for what is its own complement."""
     ids = np.arange(256)
-    plain = np.flatnonzero(complement != ids)
+    whole = complement.shape == ids.shape
+    plain = np.flatnonzero(complement != ids) if whole else ids[:0]
     same = complement[complement[plain]]  # T is U
-    wrong = (complement[complement[same]] != same).any()
     firsts = sorted({*np.minimum(same, complement[same]).tolist()})
-    if len(complement) != len(ids) or wrong or len(firsts) > _PLAIN // 2:
+    twice = (complement[complement[same]] == same).all()
+    if not (whole and twice) or len(firsts) > _PLAIN // 2:
         raise ValueError(
             "complement: does not exchange two pairs of tokens and leave the others as they are; "
             "make it with complement_of(vocabulary)"

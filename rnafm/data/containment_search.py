@@ -21,6 +21,7 @@ NONE = np.uint64(2**64 - 1)
 """Stands for no container."""
 
 _LETTERS = 5
+_BASE = 6364136223846793005  # of the polynomials: odd, with no pattern in its bits
 _CHUNK = 1 << 22  # letters that a thread takes at a time
 _PAIRS = 1 << 16
 _BYTES_PER_LETTER = 49  # what a thread holds for each letter of its longest sequence
@@ -69,7 +70,7 @@ class Search:
         self._scan_kernels = containment_scan_kernels
         self.num_threads, self.progress = num_threads, progress
         generator = np.random.default_rng(0)
-        powers = np.full(longest + 1, 6364136223846793005, np.uint64)
+        powers = np.full(longest + 1, _BASE, np.uint64)
         powers[0] = 1
         self._text = containment_kernels.Text(
             # Compiled once, for arrays that cannot be written to, whatever the caller has.
