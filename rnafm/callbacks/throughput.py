@@ -53,7 +53,7 @@ class Throughput(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Count the batch; log when the trainer does."""
-        tokens = batch.tokens.numel() * trainer.world_size
+        tokens = 0 if batch.filler else batch.tokens.numel() * trainer.world_size
         self._tokens += tokens
         self.total_tokens += tokens
         step = trainer.global_step

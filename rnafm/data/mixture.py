@@ -48,12 +48,14 @@ class Mixture:
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Number of tokens of each sequence, int64 (B,); in memory."""
-        return np.concatenate([store.lengths for store in self.stores])
+        lengths = [store.lengths for store in self.stores]
+        return np.concatenate(lengths) if len(lengths) > 1 else lengths[0]
 
     @property
     def hashes(self) -> NDArray[np.uint64]:
         """Hash of each sequence, the same on every machine, uint64 (B,)."""
-        return np.concatenate([store.hashes for store in self.stores])
+        hashes = [store.hashes for store in self.stores]
+        return np.concatenate(hashes) if len(hashes) > 1 else hashes[0]
 
     @property
     def store_numbers(self) -> NDArray[np.int32]:

@@ -69,6 +69,13 @@ def fold(  # noqa: PLR0913  # one option each
             f"{checkpoint} predicts a label per {task.level}, not structures; use rnafm predict"
         )
     chosen = {"method": decoder, "threshold": threshold, "max_span": max_span}
+    if decoder not in (None, task.decoder.method) and threshold is None:
+        print(
+            f"decoder: {decoder} takes the threshold ({task.decoder.threshold:g}) that validation "
+            f"chose for {task.decoder.method}; give another with --threshold, or train with "
+            f"{decoder} among model.decoders",
+            file=sys.stderr,
+        )
     task.decoder = replace(task.decoder, **{k: v for k, v in chosen.items() if v is not None})
     writer = None if out is None else open_format(out, task, probabilities=True)
     inputs = Inputs(fasta)
@@ -115,6 +122,8 @@ def _folded(
                 path = pictures / picture_name(record.name, taken)
                 _draw(path, record, folds[number].pairs)
         yield chunk, folds
+    if pictures is not None:
+        print(f"{len(taken):,} drawings in {pictures}", file=sys.stderr)
 
 
 def _print(folded: Iterator[tuple[list[Record], list[Any]]]) -> None:

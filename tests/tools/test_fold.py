@@ -70,6 +70,10 @@ def test_another_decoder_is_used_and_named(model, fasta, maps, capsys):
     assert said.out != expected(maps, DECODER)
     assert "nested, maximum expected accuracy; p > 0.3;" in said.err
     assert "pairs span 8 nt at most" in said.err
+    assert "takes the threshold" not in said.err
+    main([*words, "--decoder", "nested"])
+    chosen = f"nested takes the threshold ({DECODER.threshold:g}) that validation chose for "
+    assert chosen + DECODER.method in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"rnafm fold: threshold \(1.5\)"):
         main([*words, "--threshold=1.5"])
 
@@ -169,13 +173,14 @@ def test_reactivities_of_a_table(tmp_path, model, maps, capsys):
         fold(model[1], table)
 
 
-def test_pictures_have_names_of_their_own(tmp_path, model):
+def test_pictures_have_names_of_their_own(tmp_path, model, capsys):
     pytest.importorskip("RNA")
     (tmp_path / "x.fa").write_text(
         ">a/1-9\nGGGAAACCC\n>a_1-9\nGGGAAACCC\n>A/1-9\nGGGAAACCC\n>../b\nGGGAAACCC\n"
     )
     fold(model[1], tmp_path / "x.fa", tmp_path / "x.dbn", pictures=tmp_path / "p")
     names = ["a_1-9.png", "a_1-9_2.png", "A_1-9_3.png", "_b.png"]
+    assert f"4 drawings in {tmp_path / 'p'}" in capsys.readouterr().err
     assert names_in(tmp_path / "p") == sorted(names)
     for name in names:
         assert (tmp_path / "p" / name).read_bytes().startswith(b"\x89PNG")
