@@ -19,13 +19,18 @@ import rnafm.data.rnacentral
 import rnafm.data.structures  # noqa: F401
 from rnafm import __version__
 from rnafm.callbacks import (
+    KeepRunId,
     LossCurve,
+    Preempted,
+    Preemption,
     RunProgress,
     SaveLast,
     SealedCheckpointIO,
     TestReport,
     Throughput,
 )
+from rnafm.callbacks.preemption import requeue_job
+from rnafm.continuing import NAMES, check_task, find_checkpoint, read_facts, say_stopped
 from rnafm.data.datamodule import RNADataModule
 from rnafm.tasks import Task
 
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ALWAYS = (RunProgress, Throughput, LossCurve, KeepRunId, SaveLast, Preemption, TestReport)
 _PACKAGE = Path(__file__).parent
 
 
@@ -50,6 +56,11 @@ class TrainingCLI(LightningCLI):
             "overwrite": True,
         }
         config = self.config[self.subcommand]
+        config.weights_only = True  # whatever a file asks for, nothing in it is executed
+        self._facts = read_facts(config.ckpt_path) if config.get("ckpt_path") else {}
+        options = getattr(config.trainer.logger, "init_args", {})
+        if self.subcommand == "fit" and "id" in options and options["id"] is None:
+            options["id"] = self._facts.get("wandb_id")
         run = _run_of(config.get("ckpt_path"))
         if self.subcommand == "test" and run is not None and _writes_files(config.trainer.logger):
             # Beside what it is a test of, rather than in a folder of its own.
@@ -61,7 +72,7 @@ class TrainingCLI(LightningCLI):
         """Add rnafm's own callbacks to those of the configuration."""
         config = self.config_init[self.subcommand].trainer
         callbacks = list(config.callbacks or [])
-        for kind in (RunProgress, Throughput, LossCurve, SaveLast, TestReport):
+        for kind in _ALWAYS:
             base = ProgressBar if kind is RunProgress else kind
             unwanted = kind is RunProgress and config.enable_progress_bar is False
             if not unwanted and not any(isinstance(each, base) for each in callbacks):
@@ -84,32 +95,37 @@ class TrainingCLI(LightningCLI):
                 "--ckpt_path last"
             )
 
+    def before_fit(self) -> None:
+        """Refuse the checkpoint of another task."""
+        self._check_task()
+
+    def before_validate(self) -> None:
+        """Refuse the checkpoint of another task."""
+        self._check_task()
+
+    def before_test(self) -> None:
+        """Refuse the checkpoint of another task."""
+        self._check_task()
+
+    def _check_task(self) -> None:
+        path = self.config_init[self.subcommand].ckpt_path
+        if path is not None:
+            check_task(self.model, self._facts, path)
+
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given; Lightning would let the checkpoint's replace it.
 
         ``--ckpt_path last`` is the newest ``last.ckpt`` of all runs of this name: Lightning would
         look into the folder of the new run, find nothing and start again from the beginning.
-        ``best`` is the newest ``best.ckpt``. With the ``fit.yaml`` of a run it is that run's.
+        ``best`` is the newest ``best.ckpt``, and ``auto`` is ``last`` or, if there is none, a new
+        run. With the ``fit.yaml`` of a run they are that run's.
         """
         config = self.config[self.config.subcommand]
-        name = config.get("ckpt_path")
-        if name not in ("last", "best"):
-            return
-        options = getattr(config.trainer.logger, "init_args", {})
-        folder = Path(
-            options.get("save_dir", "."), options.get("name") or options.get("project") or ""
-        )
-        # The configuration of a run means that run, whatever others there are.
-        own = [Path(path.absolute).parent / "checkpoints" for path in config.get("config") or []]
-        found = [path / f"{name}.ckpt" for path in own if (path / f"{name}.ckpt").is_file()]
-        found = found or list(folder.rglob(f"{name}.ckpt"))
-        if not found:
-            sys.exit(
-                f"rnafm: --ckpt_path {name}: there is no {name}.ckpt under {folder}; give its path"
-            )
-        config.ckpt_path = str(max(found, key=lambda path: path.stat().st_mtime_ns))
-        does = "Continuing" if self.config.subcommand == "fit" else "Using"
-        logger.info("%s %s", does, config.ckpt_path)
+        if config.get("ckpt_path") in NAMES:
+            config.ckpt_path = find_checkpoint(config.ckpt_path, config)
+            if config.ckpt_path is not None:
+                does = "Continuing" if self.config.subcommand == "fit" else "Using"
+                logger.info("%s %s", does, config.ckpt_path)
 
 
 def _run_of(ckpt_path: str | None) -> Path | None:
@@ -136,17 +152,24 @@ def run(args: Sequence[str] | None = None) -> TrainingCLI:
     # Lightning's own use of torch: nothing that a user could change.
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", "The dirpath has changed")  # continued and tested runs
+    warnings.filterwarnings("ignore", "You're using the WeightAveraging callback with a model that")
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing elsewhere
-    return TrainingCLI(
-        Task,
-        RNADataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        parser_kwargs={"prog": "rnafm", "version": __version__},
-        args=None if args is None else words,
-    )
+    try:
+        return TrainingCLI(
+            Task,
+            RNADataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            parser_kwargs={"prog": "rnafm", "version": __version__},
+            args=None if args is None else words,
+        )
+    except Preempted as stop:
+        say_stopped(stop)
+        if stop.requeue:  # last of all: it ends the job
+            requeue_job()
+        raise
 
 
 def _show_messages() -> None:

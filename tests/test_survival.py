@@ -99,7 +99,7 @@ def test_last_is_saved_every_n_steps_and_only_between_steps(
         paths = write(self, trainer, **options)
         content = torch.load(paths[0])
         progress = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-        saved.append((content["global_step"], progress["ready"]))
+        saved.append((content["global_step"], progress["processed"]))
         return paths
 
     monkeypatch.setattr(SaveLast, "save", save)

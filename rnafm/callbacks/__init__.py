@@ -2,15 +2,19 @@
 
 from rnafm.callbacks.checkpoint_io import SealedCheckpointIO
 from rnafm.callbacks.pictures import LossCurve
+from rnafm.callbacks.preemption import Preempted, Preemption
 from rnafm.callbacks.progress import RunProgress
 from rnafm.callbacks.saving import SaveLast
 from rnafm.callbacks.testing import TestReport
 from rnafm.callbacks.throughput import Throughput
-from rnafm.callbacks.tracking import OfflineFirstWandbLogger
+from rnafm.callbacks.tracking import KeepRunId, OfflineFirstWandbLogger
 
 __all__ = [
+    "KeepRunId",
     "LossCurve",
     "OfflineFirstWandbLogger",
+    "Preempted",
+    "Preemption",
     "RunProgress",
     "SaveLast",
     "SealedCheckpointIO",

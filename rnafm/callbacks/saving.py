@@ -35,17 +35,25 @@ class SaveLast(pl.Callback):
             if each.save_last == "link":
                 each.save_last = True
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save every so many steps. All processes count alike."""
+        """Do not count a batch that was begun and is not done: it is done when the run goes on."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for part in (progress["total"], progress["current"]):
+            part["ready"] = part["started"] = part["processed"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember where the run begins: that is saved already."""
+        self._step = max(self._step, trainer.global_step)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save every so many steps, when all others have done their part of the last one."""
         step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0 and at_step(trainer):
+        due = self.every_n_steps and step % self.every_n_steps == 0 and step > self._step
+        if due and between_steps(trainer, batch_idx):  # all processes count alike
             self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -88,9 +96,9 @@ class SaveLast(pl.Callback):
         return paths
 
 
-def at_step(trainer: pl.Trainer) -> bool:
-    """Whether no gradients are accumulated that would be lost: asked in ``on_train_batch_end``."""
-    return not trainer.fit_loop._should_accumulate()  # noqa: SLF001
+def between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether no gradients are accumulated, asked in ``on_train_batch_start``."""
+    return batch_idx % trainer.accumulate_grad_batches == 0
 
 
 def _keepers(trainer: pl.Trainer) -> list[ModelCheckpoint]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 from lightning.pytorch.loggers import WandbLogger
 
 logger = logging.getLogger(__name__)
@@ -40,3 +41,15 @@ class OfflineFirstWandbLogger(WandbLogger):
             )
         # As an argument of wandb.init the mode wins over whatever wandb has read before.
         super().__init__(save_dir=str(folder), project=project, mode=mode, **kwargs)
+
+
+class KeepRunId(pl.Callback):
+    """Put the id of the W&B run into checkpoints, so that a continued run is the same run there."""
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add it, where there is one: the first process has it, and writes."""
+        for each in trainer.loggers:
+            if isinstance(each, WandbLogger):
+                checkpoint["wandb_id"] = each.version

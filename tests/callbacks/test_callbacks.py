@@ -6,11 +6,12 @@ import time
 import pytest
 import torch
 import wandb
-from runs import curve, fit, write_fasta
+from runs import curve, fit, words, write_fasta
 
 from rnafm.callbacks import LossCurve, OfflineFirstWandbLogger, RunProgress
 from rnafm.callbacks.pictures import _smooth
 from rnafm.callbacks.progress import _duration
+from rnafm.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,32 @@ def test_without_a_key_wandb_is_offline_and_says_how_to_upload(tmp_path, monkeyp
             break
         time.sleep(0.1)
     assert b"val/loss" in file.read_bytes()
+
+
+def test_a_continued_run_is_the_same_run_of_wandb(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    fasta = write_fasta(tmp_path / "x.fa")
+    options = [
+        *words(tmp_path, fasta, "--trainer.logger=rnafm.callbacks.OfflineFirstWandbLogger"),
+        f"--trainer.logger.save_dir={tmp_path}",
+        "--trainer.logger.project=run",
+    ]
+    options = [each for each in options if "init_args" not in each or "logger" not in each]
+    main([*options, "--trainer.max_steps=5"])
+    wandb.finish()
+    main([*options, "--trainer.max_steps=10", "--ckpt_path=last"])
+    wandb.finish()
+    main([*options, "--trainer.max_steps=5"])  # a new run is another one
+    wandb.finish()
+    first, second, third = (
+        next((tmp_path / "run" / f"version_{n}" / "wandb").glob("offline-run-*")) for n in range(3)
+    )
+    ids = [path.name.rpartition("-")[2] for path in (first, second, third)]
+    assert ids[0] == ids[1] != ids[2]
+    for path, name in zip((first, second, third), ids, strict=True):
+        assert (path / f"run-{name}.wandb").is_file()  # `wandb sync` puts both parts into one run
+    (last,) = (tmp_path / "run" / "version_1").rglob("last.ckpt")
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["wandb_id"] == ids[0] and checkpoint["global_step"] == 10
+    assert last.parents[1].name == ids[0]
