@@ -98,8 +98,12 @@ class Build:
             if self.journal.enabled and not isinstance(error, ValueError):
                 logger.warning("%s: what is finished is kept; run it again to go on", self.folder)
             else:
-                shutil.rmtree(self.folder, ignore_errors=True)
+                self.clean()
             raise
+        self.clean()
+
+    def clean(self) -> None:
+        """Remove what is of no use once the store is there."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check_room(self) -> None:
@@ -132,6 +136,7 @@ class Build:
         else:
             self._compare(self.folder / "store", state.contents["files"])
         folder, contents = self.folder / "store", dict(state.contents)
+        (folder / "checks.bin").unlink(missing_ok=True)
         duplicates = contents.pop("duplicates")
         if self.filters.redundancy == "contained":
             folder, contents = self._leave_out(contents, duplicates)
@@ -142,7 +147,7 @@ class Build:
         return folder
 
     def _leave_out(
-        self, contents: dict[str, Any], duplicates: list[int]
+        self, contents: dict[str, Any], duplicates: dict[str, list[int]]
     ) -> tuple[Path, dict[str, Any]]:
         """Leave out what other sequences contain."""
         state, file, store = self.journal.state, self.folder / "kinds.bin", self.folder / "store"

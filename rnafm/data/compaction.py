@@ -126,7 +126,7 @@ def compact(
 def by_type(
     folder: Path,
     contents: Mapping[str, Any],
-    duplicates: list[int],
+    duplicates: Mapping[str, list[int]],
     kinds: NDArray[np.uint8] | None = None,
 ) -> dict[str, Any]:
     """How many sequences of each type are kept, and why others are not.
@@ -134,7 +134,7 @@ def by_type(
     Args:
         folder: The files of the store that the kinds are of.
         contents: What ``store.json`` says of it.
-        duplicates: How many duplicates of each type were left out before.
+        duplicates: How many duplicates of each type were left out before, by column.
         kinds: For each sequence its place in :data:`KINDS`; all are kept without.
 
     Returns:
@@ -146,7 +146,7 @@ def by_type(
         return {}
     types = contents["columns"][name]["categories"]
     table = np.zeros((len(KINDS), len(types)), np.int64)
-    table[1, : len(duplicates)] = duplicates
+    table[1, : len(duplicates[name])] = duplicates[name]
     start = 0
     with (folder / contents["columns"][name]["file"]).open("rb") as file:
         while len(codes := np.fromfile(file, "<i4", _CHUNK)):

@@ -269,13 +269,15 @@ def build_store(
         "on_unknown": on_unknown,
     }
     wanted = {"format": FORMAT, "vocabulary": vocabulary.to_dict(), "settings": settings}
-    if difference(path, wanted, files) is not None:
+    build = Build(path, files, wanted, num_workers=num_workers, progress=progress)
+    if build.folder.exists() or difference(path, wanted, files) is not None:
         with locked(path):
             change = difference(path, wanted, files)  # another process may just have built it
             if change is not None:
                 if path.exists():
                     logger.warning("%s: is built again, since %s", path, change)
-                Build(path, files, wanted, num_workers=num_workers, progress=progress).run()
+                build.run()
                 return SequenceStore(path)
+            build.clean()
     logger.info("%s: is up to date and used as it is", path)
     return SequenceStore(path)

@@ -99,9 +99,11 @@ class Processes:
     def close(self) -> None:
         """End all processes; what they are about is not finished."""
         self._closed = True
-        for worker in self._workers:
-            worker.end()
+        for worker in list(self._workers):
+            worker.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
 
     def _encode(self, job: Job) -> None:
         if self._closed:
@@ -155,9 +157,13 @@ class _Worker:
             ) from error
         return answer
 
-    def end(self) -> None:
-        """End the process."""
+    def kill(self) -> None:
+        """End the process, whatever it is about."""
         self._process.kill()
+
+    def close(self) -> None:
+        """Wait for the end of the process, and close the connection."""
+        self.kill()
         self._process.wait()
         with contextlib.suppress(OSError):
             self._connection.close()

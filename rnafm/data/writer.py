@@ -42,7 +42,8 @@ class StoreWriter:
         self.counts = dict.fromkeys([*RULES, "duplicate"], 0)
         self.num_ambiguous = 0
         self._categories = Categories()
-        self._duplicates = np.zeros(0, np.int64)  # by code of the column of types
+        # By code, for each column that may turn out to be the types; empty headers have code 0.
+        self._duplicates = {name: np.zeros(1, np.int64) for name in TYPE_COLUMNS}
         self._seen = Seen() if unique else None
         self._files: dict[str, GrowingFile] = {}
         names = [*_CORE, "checks"] if unique else [*_CORE]  # what Seen needs beside the hashes
@@ -98,7 +99,7 @@ class StoreWriter:
             "counts": self.counts,
             "ambiguous": self.num_ambiguous,
             "categories": self._categories.to_dict(),
-            "duplicates": self._duplicates.tolist(),
+            "duplicates": {name: found.tolist() for name, found in self._duplicates.items()},
         }
 
     def finish(self) -> dict[str, Any]:
@@ -108,8 +109,7 @@ class StoreWriter:
             What the store is made of, for ``store.json``.
         """
         sums = {f"{name}.bin": file.finish() for name, file in self._files.items()}
-        if sums.pop("checks.bin", None) is not None:
-            self._files["checks"].path.unlink()
+        sums.pop("checks.bin", None)  # of no use in a store, but to go on with until that is said
         categories = self._categories.to_dict()
         return {
             "counts": {"read": sum(self.counts.values()), **self.counts},
@@ -120,7 +120,7 @@ class StoreWriter:
                 for i, (name, values) in enumerate(categories.items())
             },
             "files": sums,
-            "duplicates": self._duplicates.tolist(),
+            "duplicates": {name: found.tolist() for name, found in self._duplicates.items()},
         }
 
     def close(self) -> None:
@@ -135,7 +135,9 @@ class StoreWriter:
             self._files[name] = GrowingFile(self.folder / f"{name}.bin", sums)
         self.counts, self.num_ambiguous = dict(state["counts"]), state["ambiguous"]
         self._categories = Categories(state["categories"])
-        self._duplicates = np.array(state["duplicates"], np.int64)
+        self._duplicates = {
+            name: np.array(found, np.int64) for name, found in state["duplicates"].items()
+        }
         if self._seen is None:
             return
         with (
@@ -153,12 +155,15 @@ class StoreWriter:
     def _count_duplicates(
         self, codes: dict[str, NDArray[np.int32]], repeated: NDArray[np.bool_]
     ) -> None:
-        """Count duplicates by type, where headers say one."""
-        name = next((name for name in TYPE_COLUMNS if name in codes), None)
-        if name is not None:
-            found = np.bincount(codes[name][repeated], minlength=len(self._duplicates))
-            found[: len(self._duplicates)] += self._duplicates
-            self._duplicates = found
+        """Count duplicates by type."""
+        number = int(repeated.sum())
+        for name, before in self._duplicates.items():
+            found = np.array([number])
+            if name in codes:
+                found = np.bincount(codes[name][repeated])
+            longest = max(len(found), len(before))
+            both = [np.pad(some, (0, longest - len(some))) for some in (found, before)]
+            self._duplicates[name] = both[0] + both[1]
 
     def _append_codes(self, codes: dict[str, NDArray[np.int32]], count: int) -> None:
         """Append to the columns; one that is new starts with empty values, as do those not seen."""
