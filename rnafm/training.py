@@ -21,6 +21,7 @@ from rnafm import __version__
 from rnafm.callbacks import (
     KeepRunId,
     LossCurve,
+    LossGuard,
     Preempted,
     Preemption,
     RunProgress,
@@ -42,7 +43,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ALWAYS = (RunProgress, Throughput, LossCurve, KeepRunId, SaveLast, Preemption, TestReport)
+_ALWAYS = (
+    RunProgress,
+    Throughput,
+    LossCurve,
+    KeepRunId,
+    LossGuard,
+    SaveLast,
+    Preemption,
+    TestReport,
+)
 _PACKAGE = Path(__file__).parent
 
 

@@ -1,6 +1,7 @@
 """Meters, pictures and loggers for the Trainer."""
 
 from rnafm.callbacks.checkpoint_io import SealedCheckpointIO
+from rnafm.callbacks.guard import LossGuard
 from rnafm.callbacks.pictures import LossCurve
 from rnafm.callbacks.preemption import Preempted, Preemption
 from rnafm.callbacks.progress import RunProgress
@@ -12,6 +13,7 @@ from rnafm.callbacks.tracking import KeepRunId, OfflineFirstWandbLogger
 __all__ = [
     "KeepRunId",
     "LossCurve",
+    "LossGuard",
     "OfflineFirstWandbLogger",
     "Preempted",
     "Preemption",

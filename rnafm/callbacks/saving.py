@@ -53,7 +53,8 @@ class SaveLast(pl.Callback):
         """Save every so many steps, when all others have done their part of the last one."""
         step = trainer.global_step
         due = self.every_n_steps and step % self.every_n_steps == 0 and step > self._step
-        if due and between_steps(trainer, batch_idx):  # all processes count alike
+        doubted = any(getattr(each, "in_doubt", False) for each in trainer.callbacks)  # type: ignore[attr-defined]
+        if due and not doubted and between_steps(trainer, batch_idx):  # all processes count alike
             self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
