@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ class Part:
             "num_nucleotides": self.num_nucleotides,
         }
         line = json.dumps(head).encode()
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_suffix(f".{os.getpid()}")  # a killed parent's process may be at it
         digest = xxhash.xxh3_128()
         with temporary.open("wb") as file:
             for piece in (_MAGIC, len(line).to_bytes(8, "little"), line):

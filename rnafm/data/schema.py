@@ -42,7 +42,8 @@ def check_store(folder: Path, info: dict[str, Any]) -> None:
             "name_offsets.bin": 8 * (kept + 1),
         }
         for name, column in columns.items():
-            sizes[_checked_column(name, column)] = kept * np.dtype(column["dtype"]).itemsize
+            file = _checked_column(name, column)
+            sizes[file] = kept * np.dtype(column["dtype"]).itemsize
         if set(files) != set(sizes):
             raise ValueError(f"it lists {sorted(files)}, not {sorted(sizes)}")
         for name, sums in files.items():

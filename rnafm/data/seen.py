@@ -32,6 +32,11 @@ class Seen:
         """Number of hashes."""
         return self._count
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the table."""
+        return self._hashes.nbytes + self._checks.nbytes
+
     def add(self, hashes: NDArray[np.uint64], checks: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Remember hashes.
 

@@ -6,6 +6,7 @@ run again in it, and so that it does not depend on what threads of the parent ho
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -31,20 +32,20 @@ def main(handle: int) -> None:
         while True:
             try:
                 job = json.loads(connection.recv_bytes())
-                answer = _answer(encoder, connection.recv_bytes(), job, settings["digest"], parent)
-                connection.send_bytes(json.dumps(answer).encode())
-            except (EOFError, ConnectionError):
+                text = connection.recv_bytes()
+            except (EOFError, OSError):  # also in the middle of a text
                 return
+            answer = _answer(encoder, text, job, settings["digest"])
+            if os.getppid() != parent:
+                return
+            with contextlib.suppress(OSError):
+                connection.send_bytes(json.dumps(answer).encode())
 
 
-def _answer(
-    encoder: Encoder, text: bytes, job: dict[str, Any], settings: str, parent: int
-) -> dict[str, Any]:
+def _answer(encoder: Encoder, text: bytes, job: dict[str, Any], settings: str) -> dict[str, Any]:
     """Encode a block into a file; what went wrong, if anything did."""
     try:
         part = encoder.encode(text, job["source"])
-        if os.getppid() != parent:
-            raise EOFError  # the parent was killed: another may be at work in the folder
         part.save(Path(job["path"]), job["text"], settings)
     except ValueError as error:
         return {"ValueError": str(error)}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003  # the command line reads the signature
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rnafm.data.store import SequenceStore
 
 
 def prepare(  # noqa: PLR0913  # one option each
@@ -16,6 +19,7 @@ def prepare(  # noqa: PLR0913  # one option each
     max_ambiguous: float = 0.1,
     redundancy: Literal["none", "exact", "contained"] = "exact",
     columns: str | None = None,
+    cluster: float | None = None,
     on_unknown: Literal["error", "unk"] = "error",
     num_workers: int | None = None,
     quiet: bool = False,
@@ -37,12 +41,16 @@ def prepare(  # noqa: PLR0913  # one option each
         columns: Names the columns of the header: a regular expression with named groups, searched
             in the whole header, such as "(?P<type>[^ ]+)$"; or rnacentral, for its headers
             (rna_type, num_species, species). By default key=value words are columns.
+        cluster: Put sequences of at least this identity, 0.5 to 1, into one cluster, with mmseqs;
+            the column cluster is for splits and for sampling.
         on_unknown: What to do about letters that the vocabulary lacks: stop, or write <unk>.
         num_workers: Processes that encode, of about 130 MB each; by default one per core, at most
             8, and none besides this one for small files.
         quiet: Show neither progress nor report.
     """
-    from rnafm.data.report import draw_lengths, report_of_store
+    import numpy as np
+
+    from rnafm.data.report import draw_lengths, redundancy_of_store, report_of_store
     from rnafm.data.store import Filters, build_store
     from rnafm.data.vocabulary import Vocabulary
 
@@ -64,6 +72,8 @@ def prepare(  # noqa: PLR0913  # one option each
         num_workers=num_workers,
         progress=not quiet,
     )
+    if cluster is not None:
+        store = _with_clusters(store, cluster, progress=not quiet)
     picture = store.path / "lengths.png"
     report = report_of_store(store)
     if not picture.exists():
@@ -74,9 +84,25 @@ def prepare(  # noqa: PLR0913  # one option each
 
     console = Console(soft_wrap=True)
     console.print(report.table())
+    if table := redundancy_of_store(store):
+        console.print(table)
     for name in store.columns:
         codes, categories = store.column(name)
-        missing = int((codes == 0).sum())
-        values = "numbers" if categories is None else f"{len(categories) - 1:,} values"
-        print(f"column {name}: {values}, {missing:,} sequences without one")
+        if categories is None:
+            print(f"column {name}: {len(np.unique(codes)):,} numbers")
+        else:
+            missing = f"{int((codes == 0).sum()):,} sequences without one"
+            print(f"column {name}: {len(categories) - 1:,} values, {missing}")
     print(f"store: {store.path}\npicture of the lengths: {picture}")
+
+
+def _with_clusters(store: SequenceStore, identity: float, *, progress: bool) -> SequenceStore:
+    """The store with clusters of this identity; those that it has are kept."""
+    from rnafm.data.store_clusters import cluster_store
+    from rnafm.data.store_columns import add_columns
+
+    if store.info.get("added", {}).get("cluster", {}).get("identity") == identity:
+        return store
+    found = cluster_store(store, identity, progress=progress)
+    settings = {"cluster": {"identity": identity, "method": found.method}}
+    return add_columns(store.path, {"cluster": (found.labels, None)}, settings)
