@@ -80,13 +80,14 @@ class Fields:
     def numbers(self) -> NDArray[np.int64]:
         """Values of decimal numbers of up to 9 digits; -1 for what is none, int64 (R,)."""
         lengths = self.ends - self.starts
-        places = np.maximum(self.ends[:, None] - np.arange(1, _DIGITS + 1), 0)
-        digits = self.text[places].astype(np.int64) - ord("0")
-        inside = np.arange(_DIGITS) < lengths[:, None]
-        wrong = ((digits < 0) | (digits > 9)) & inside  # noqa: PLR2004
-        wrong[:, 0] |= (lengths == 0) | (lengths > _DIGITS)
-        numbers: NDArray[np.int64] = np.where(inside, digits, 0) @ 10 ** np.arange(_DIGITS)
-        numbers[wrong.any(1)] = -1
+        wrong = (lengths == 0) | (lengths > _DIGITS)
+        numbers = np.zeros(len(lengths), np.int64)
+        for k in range(min(int(lengths.max(initial=0)), _DIGITS)):  # columns are faster than rows
+            inside = lengths > k
+            digits = self.text[self.starts + k * inside] - np.uint8(ord("0"))
+            wrong |= (digits > 9) & inside  # noqa: PLR2004
+            numbers = np.where(inside, 10 * numbers + digits, numbers)
+        numbers[wrong] = -1
         return numbers
 
     def identifiers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -97,11 +98,14 @@ class Fields:
             there is none, both int64 (R,).
         """
         lengths = self.ends - self.starts
-        letters = self.text[self.starts[:, None] + np.arange(_URS)]
-        digits = _HEXADECIMAL[letters[:, 3:]]
-        right = (letters[:, :3] == np.frombuffer(b"URS", np.uint8)).all(1)
-        right &= (digits >= 0).all(1) & (lengths >= _URS)
-        numbers: NDArray[np.int64] = digits @ 16 ** np.arange(9, -1, -1)
+        right = lengths >= _URS
+        for k, letter in enumerate(b"URS"):
+            right &= self.text[self.starts + k] == letter
+        numbers = np.zeros(len(lengths), np.int64)
+        for k in range(3, _URS):
+            digits = _HEXADECIMAL[self.text[self.starts + k]]
+            right &= digits >= 0
+            numbers = 16 * numbers + digits
         taxids = np.full(len(numbers), -1)
         longer = np.flatnonzero(right & (lengths > _URS))
         ends = self.starts[longer] + _URS
@@ -113,15 +117,18 @@ class Fields:
     def codes(self, categories: dict[str, int]) -> NDArray[np.int32]:
         """Number the parts; new ones are added to the categories."""
         lengths = self.ends - self.starts
-        width = int(lengths.max(initial=0)) + 1
-        places = self.starts[:, None] + np.arange(width)
-        inside = np.arange(width) < lengths[:, None]
-        letters = np.where(inside, self.text[np.minimum(places, len(self.text) - 1)], 0)
+        width = int(lengths.max(initial=0))
         weights = np.random.default_rng(0).integers(1, 2**63, width, np.uint64)
-        hashes = (letters.astype(np.uint64) + np.uint64(1)) @ weights
+        hashes, letters = np.zeros(len(lengths), np.uint64), []
+        for k in range(width):
+            inside = lengths > k
+            letters.append(np.where(inside, self.text[self.starts + k * inside], 0))
+            hashes += weights[k] * letters[k]
         _, first, groups = np.unique(hashes, return_index=True, return_inverse=True)
-        if (letters != letters[first[groups]]).any():  # two texts with one hash
-            _, first, groups = np.unique(letters, axis=0, return_index=True, return_inverse=True)
+        if any((letter != letter[first[groups]]).any() for letter in letters):  # one hash for two
+            _, first, groups = np.unique(
+                np.stack(letters, 1), axis=0, return_index=True, return_inverse=True
+            )
         found = np.zeros(len(first), np.int32)
         for group in np.argsort(first):
             name = self.text_at(int(first[group]))

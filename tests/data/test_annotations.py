@@ -175,7 +175,7 @@ def test_categories_with_the_same_hash_are_told_apart(monkeypatch):
             return np.ones(self.width, np.uint64)
 
     constant = Constant()
-    constant.width = 3
+    constant.width = 2
     monkeypatch.setattr(np.random, "default_rng", lambda _: constant)
     categories = {"": 0}
     assert fields_of([b"ab", b"ba", b"", b"ab"]).codes(categories).tolist() == [1, 2, 0, 1]
