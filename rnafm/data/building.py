@@ -85,14 +85,13 @@ class Build:
         remove_left_over(self.path)
         try:
             self._begin()
-            while True:
-                try:
-                    folder = self._build()
-                    break
-                except SourceChanged as error:
-                    logger.warning("%s: begins anew, since %s", self.path, error)
-                    shutil.rmtree(self.folder)
-                    self._begin()
+            try:
+                folder = self._build()
+            except SourceChanged as error:
+                logger.warning("%s: begins anew, since %s", self.path, error)
+                self.clean()
+                self._begin()
+                folder = self._build()  # of nothing that was there before
             take_place(folder, self.path)
         except BaseException as error:
             if self.journal.enabled and not isinstance(error, ValueError):

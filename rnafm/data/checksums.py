@@ -25,7 +25,7 @@ class FileSums(TypedDict):
     xxh3: list[str]
 
 
-class Damage(ValueError):
+class Damage(ValueError):  # noqa: N818  # a finding, that callers explain
     """A file is not the one that was written."""
 
 
@@ -39,7 +39,7 @@ class Spans:
 
     def update(self, data: bytes | NDArray[Any]) -> None:
         """Go on with some bytes, at least one."""
-        view = memoryview(data).cast("B")
+        view = memoryview(data if isinstance(data, bytes) else data.data).cast("B")
         while len(view):
             room = SPAN - self.size % SPAN
             self._hash.update(view[:room])

@@ -150,8 +150,10 @@ def by_type(
     start = 0
     with (folder / contents["columns"][name]["file"]).open("rb") as file:
         while len(codes := np.fromfile(file, "<i4", _CHUNK)):
-            some = kinds[start : start + len(codes)] if kinds is not None else 0
-            np.add.at(table, (some, codes), 1)
+            places = codes.astype(np.int64)
+            if kinds is not None:
+                places += len(types) * kinds[start : start + len(codes)].astype(np.int64)
+            table += np.bincount(places, minlength=table.size).reshape(table.shape)
             start += len(codes)
     rows = dict(zip(types, table.T.tolist(), strict=True))
     return {

@@ -119,13 +119,11 @@ class FastaFile:
         before, blocks = self.path.stat(), Blocks(self.path, size)
         first = True
         try:
-            for block in blocks:
-                if first:
-                    block = self._without_blank_lines(block)
-                    if not block.text:
-                        continue
-                first = False
-                yield block
+            for found in blocks:
+                block = self._without_blank_lines(found) if first else found
+                if block.text:
+                    first = False
+                    yield block
         except EndlessRecord as error:
             if first:
                 self._without_blank_lines(error.block)
@@ -157,10 +155,16 @@ class FastaFile:
             return False
         if stat.st_mtime_ns == source["mtime_ns"]:
             return True
-        blocks = Blocks(self.path)
+        return self.identify()["xxh3"] == source["xxh3"]
+
+    def identify(self) -> Source:
+        """What identifies the content; reads the file, whatever is in it."""
+        stat, blocks = self.path.stat(), Blocks(self.path)
         for _ in blocks.chunks():
             pass
-        return blocks.digest == source["xxh3"]
+        return Source(
+            name=self.path.name, size=stat.st_size, mtime_ns=stat.st_mtime_ns, xxh3=blocks.digest
+        )
 
     def _without_blank_lines(self, block: Block) -> Block:
         """The first block, which has to start with a record."""

@@ -54,7 +54,7 @@ class Reading:
         size: Least number of bytes of a block.
     """
 
-    def __init__(  # noqa: PLR0913  # all of them are needed, and by name
+    def __init__(  # all of them are needed, and by name
         self,
         files: Sequence[FastaFile | None],
         done: Sequence[Sequence[str]],

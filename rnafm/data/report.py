@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 MAX_LENGTH = 1022  # what RNA-FM's 1,024 positions leave for a sequence
 BUDGETS = (65_536, 2_048)
 _QUANTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
-_MOST_ROWS = 20
 _SAMPLE = 1 << 20  # sequences that the packing is estimated from
 _AMBIGUOUS = "NRYSWKMBDHV"
 _LABELS = {
@@ -183,36 +182,6 @@ def report_of_store(store: SequenceStore) -> DataReport:
             "ambiguous_tokens": store.info["ambiguous"],
         },
     )
-
-
-def redundancy_of_store(store: SequenceStore) -> Table | None:
-    """What was left out as redundant, by type where headers say one; None if nothing was sought."""
-    from rich.table import Table
-
-    counts, found = store.info["counts"], store.info.get("redundancy", {})
-    if store.info["settings"]["filters"]["redundancy"] == "none":
-        return None
-    table = Table(title="redundancy", title_style="bold", caption_justify="left")
-    table.add_column(found.get("column", ""))
-    for head in ("kept", "duplicates", "contained", "contained, reverse complement"):
-        table.add_column(head, justify="right")
-    rows = [
-        (name or "(none said)", list(kinds.values()))
-        for name, kinds in found.get("types", {}).items()
-    ]
-    rows.sort(key=lambda row: -sum(row[1]))
-    if len(rows) > _MOST_ROWS:
-        others = [
-            sum(numbers) for numbers in zip(*(row[1] for row in rows[_MOST_ROWS:]), strict=True)
-        ]
-        rows = [*rows[:_MOST_ROWS], (f"{len(rows) - _MOST_ROWS} others", others)]
-    kinds = ("kept", "duplicate", "contained", "contained reverse complement")
-    for name, numbers in [*rows, ("all", [counts.get(kind, 0) for kind in kinds])]:
-        table.add_row(name, *(f"{number:,}" for number in numbers))
-    memory = store.info.get("made", {}).get("memory_bytes")
-    if memory is not None:
-        table.caption = f"memory of the search for contained ones: {memory / 1e6:,.1f} MB"
-    return table
 
 
 def draw_lengths(report: DataReport, path: Path) -> None:

@@ -44,10 +44,7 @@ def check_store(folder: Path, info: dict[str, Any]) -> None:
         for name, column in columns.items():
             file = _checked_column(name, column)
             sizes[file] = kept * np.dtype(column["dtype"]).itemsize
-        if set(files) != set(sizes):
-            raise ValueError(f"it lists {sorted(files)}, not {sorted(sizes)}")
-        for name, sums in files.items():
-            _check_sums(name, sums, sizes[name])
+        _check_files(files, sizes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
@@ -84,6 +81,13 @@ def _checked_column(name: str, column: Any) -> str:
     ):
         raise ValueError(f"the categories of column {name!r} are no list of texts")
     return file
+
+
+def _check_files(files: dict[str, Any], sizes: dict[str, int]) -> None:
+    if set(files) != set(sizes):
+        raise ValueError(f"it lists {sorted(files)}, not {sorted(sizes)}")
+    for name, sums in files.items():
+        _check_sums(name, sums, sizes[name])
 
 
 def _check_sums(name: str, sums: Any, size: int) -> None:

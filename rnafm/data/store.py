@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnafm.data.building import Build
-from rnafm.data.checksums import Damage, compare
 from rnafm.data.fasta import FastaFile
 from rnafm.data.filters import Filters
 from rnafm.data.manifest import FORMAT, NAME, difference, fingerprint, read_manifest
 from rnafm.data.publish import locked
 from rnafm.data.schema import check_store
+from rnafm.data.verify import check_codes, check_offsets, verify_store
 from rnafm.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Filters", "SequenceStore", "build_store"]
 
 logger = logging.getLogger(__name__)
-
-_CHUNK = 1 << 20
 
 
 class SequenceStore:
@@ -97,7 +95,7 @@ class SequenceStore:
         Raises:
             ValueError: If they do not lead through the tokens from start to end.
         """
-        self._check_offsets("offsets.bin", self.info["tokens"])
+        check_offsets(self.path / "offsets.bin", self.info["tokens"])
         return self._array("offsets.bin", "<i8")
 
     @cached_property
@@ -133,11 +131,8 @@ class SequenceStore:
             )
         column = self.info["columns"][name]
         codes, categories = self._array(column["file"], column["dtype"]), column["categories"]
-        if categories is not None and len(codes):
-            for start in range(0, len(codes), _CHUNK):
-                some = codes[start : start + _CHUNK]
-                if int(some.min()) < 0 or int(some.max()) >= len(categories):
-                    raise self._damaged(f"{column['file']}: has codes without a category")
+        if categories is not None:
+            check_codes(self.path / column["file"], codes, len(categories))
         return codes, categories
 
     def name(self, index: int) -> str:
@@ -169,24 +164,7 @@ class SequenceStore:
         Raises:
             ValueError: If anything is not as it was written; with file and place.
         """
-        highest = [0]
-
-        def look(name: str, piece: bytes) -> None:
-            if name == "tokens.bin":
-                highest.append(int(np.frombuffer(piece, np.uint8).max()))
-
-        try:
-            compare(self.path, self.info["files"], num_threads=num_threads, look=look)
-        except Damage as error:
-            raise ValueError(
-                f"{error}; delete the store and build it again with: rnafm prepare"
-            ) from error
-        if max(highest) >= len(self.vocabulary):
-            raise self._damaged(f"tokens.bin: has token {max(highest)}, which no letter has")
-        self._check_offsets("offsets.bin", self.info["tokens"])
-        self._check_offsets("name_offsets.bin", self.info["files"]["names.bin"]["size"])
-        for name in self.columns:
-            self.column(name)
+        verify_store(self, num_threads)
 
     @cached_property
     def _names(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -197,23 +175,6 @@ class SequenceStore:
         if not path.stat().st_size:  # an empty file cannot be mapped
             return np.empty(0, dtype)
         return np.asarray(np.memmap(path, dtype, "r"))
-
-    def _check_offsets(self, name: str, end: int) -> None:
-        """Refuse offsets that lead out of a file; without memory, since they are read in pieces."""
-        last = 0
-        with (self.path / name).open("rb") as file:
-            first = np.fromfile(file, "<i8", 1)
-            while len(some := np.fromfile(file, "<i8", _CHUNK)):
-                if int(some[0]) < last or (some[1:] < some[:-1]).any():
-                    raise self._damaged(f"{name}: has places that run backwards")
-                last = int(some[-1])
-        if first.tolist() != [0] or last != end:
-            raise self._damaged(f"{name}: leads from {first.tolist()} to {last:,}, not to {end:,}")
-
-    def _damaged(self, what: str) -> ValueError:
-        return ValueError(
-            f"{self.path}/{what}; delete the store and build it again with: rnafm prepare"
-        )
 
     def _checked(self, index: int) -> int:
         if not -len(self) <= index < len(self):

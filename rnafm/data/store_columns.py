@@ -77,9 +77,9 @@ def add_columns(
                 }
             info["added"] = {**info.get("added", {}), **settings}
             write_manifest(path / NAME, info)
-            for file in path.glob("column_*.bin"):
-                if file.name not in info["files"]:  # replaced, or left by a killed process
-                    file.unlink()
+            for there in path.glob("column_*.bin"):
+                if there.name not in info["files"]:  # replaced, or left by a killed process
+                    there.unlink()
         return SequenceStore(path)
 
 

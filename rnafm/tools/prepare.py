@@ -19,6 +19,7 @@ def prepare(  # noqa: PLR0913  # one option each
     max_ambiguous: float = 0.1,
     redundancy: Literal["none", "exact", "contained"] = "exact",
     columns: str | None = None,
+    metadata: list[Path] | None = None,
     cluster: float | None = None,
     on_unknown: Literal["error", "unk"] = "error",
     num_workers: int | None = None,
@@ -41,6 +42,9 @@ def prepare(  # noqa: PLR0913  # one option each
         columns: Names the columns of the header: a regular expression with named groups, searched
             in the whole header, such as "(?P<type>[^ ]+)$"; or rnacentral, for its headers
             (rna_type, num_species, species). By default key=value words are columns.
+        metadata: Tables of RNAcentral and Rfam, plain or gzip, as a list: id_mapping.tsv gives the
+            columns rna_type, database and taxid, rfam_annotations.tsv gives family, and
+            clan_membership.txt gives clan.
         cluster: Put sequences of at least this identity, 0.5 to 1, into one cluster, with mmseqs;
             the column cluster is for splits and for sampling.
         on_unknown: What to do about letters that the vocabulary lacks: stop, or write <unk>.
@@ -50,7 +54,8 @@ def prepare(  # noqa: PLR0913  # one option each
     """
     import numpy as np
 
-    from rnafm.data.report import draw_lengths, redundancy_of_store, report_of_store
+    from rnafm.data.redundancy_report import redundancy_of_store
+    from rnafm.data.report import draw_lengths, report_of_store
     from rnafm.data.store import Filters, build_store
     from rnafm.data.vocabulary import Vocabulary
 
@@ -72,6 +77,8 @@ def prepare(  # noqa: PLR0913  # one option each
         num_workers=num_workers,
         progress=not quiet,
     )
+    if metadata:
+        store = _with_metadata(store, metadata, progress=not quiet)
     if cluster is not None:
         store = _with_clusters(store, cluster, progress=not quiet)
     picture = store.path / "lengths.png"
@@ -94,6 +101,22 @@ def prepare(  # noqa: PLR0913  # one option each
             missing = f"{int((codes == 0).sum()):,} sequences without one"
             print(f"column {name}: {len(categories) - 1:,} values, {missing}")
     print(f"store: {store.path}\npicture of the lengths: {picture}")
+
+
+def _with_metadata(store: SequenceStore, tables: list[Path], *, progress: bool) -> SequenceStore:
+    """The store with columns of these tables; those that it has are kept if the tables are."""
+    from rnafm.data.annotations import read_annotations
+    from rnafm.data.fasta import FastaFile
+    from rnafm.data.manifest import changed_files
+    from rnafm.data.store_columns import add_columns
+
+    files = [FastaFile(path) for path in tables]
+    added = store.info.get("added", {}).get("metadata", {})
+    if added and changed_files(added["files"], files) is None:
+        return store
+    found = read_annotations(store.names(), tables, progress=progress)
+    settings = {"files": [file.identify() for file in files], "counts": found.counts}
+    return add_columns(store.path, found.columns, {"metadata": settings})
 
 
 def _with_clusters(store: SequenceStore, identity: float, *, progress: bool) -> SequenceStore:

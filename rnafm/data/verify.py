@@ -1,0 +1,65 @@
+"""Whether a store is what was written, and its values fit one another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnafm.data.checksums import Damage, compare
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from rnafm.data.store import SequenceStore
+
+_CHUNK = 1 << 20
+_AGAIN = "delete the store and build it again with: rnafm prepare"
+
+
+def verify_store(store: SequenceStore, num_threads: int | None = None) -> None:
+    """Read all files of a store; see :meth:`SequenceStore.verify`."""
+    highest = [0]
+
+    def look(name: str, piece: bytes) -> None:
+        if name == "tokens.bin":
+            highest.append(int(np.frombuffer(piece, np.uint8).max()))
+
+    files, path = store.info["files"], store.path
+    try:
+        compare(path, files, num_threads=num_threads, look=look)
+    except Damage as error:
+        raise ValueError(f"{error}; {_AGAIN}") from error
+    if max(highest) >= len(store.vocabulary):
+        raise ValueError(
+            f"{path}/tokens.bin: has token {max(highest)}, which no letter has; {_AGAIN}"
+        )
+    check_offsets(path / "offsets.bin", store.info["tokens"])
+    check_offsets(path / "name_offsets.bin", files["names.bin"]["size"])
+    for name in store.columns:
+        store.column(name)
+
+
+def check_offsets(path: Path, end: int) -> None:
+    """Refuse offsets that lead out of a file; in little memory, since they are read in pieces."""
+    last = 0
+    with path.open("rb") as file:
+        first = np.fromfile(file, "<i8", 1)
+        while len(some := np.fromfile(file, "<i8", _CHUNK)):
+            if int(some[0]) < last or (some[1:] < some[:-1]).any():
+                raise ValueError(f"{path}: has places that run backwards; {_AGAIN}")
+            last = int(some[-1])
+    if first.tolist() != [0] or last != end:
+        raise ValueError(
+            f"{path}: leads from {first.tolist()} to {last:,}, not to {end:,}; {_AGAIN}"
+        )
+
+
+def check_codes(path: Path, codes: NDArray[np.integer[Any]], num_categories: int) -> None:
+    """Refuse codes of a column that number no category."""
+    for start in range(0, len(codes), _CHUNK):
+        some = codes[start : start + _CHUNK]
+        if int(some.min()) < 0 or int(some.max()) >= num_categories:
+            raise ValueError(f"{path}: has codes without a category; {_AGAIN}")
