@@ -59,6 +59,7 @@ class EndTogether(pl.Callback):
             logger.error("Process %d of %d has failed: %s", rank, trainer.world_size, what)
         else:
             logger.error("Process %d ends, because process %d has failed", rank, first)
+            sys.excepthook = _say_nothing  # of the lost connection, after the reason
         sharded = pl_module.device_mesh is not None
         if distributed.is_initialized() and distributed.get_backend() == "gloo":
             distributed.destroy_process_group()
@@ -83,6 +84,10 @@ def _first_to_fail(rank: int) -> int:
         store = distributed.distributed_c10d._get_default_store()  # noqa: SLF001
         return int(store.compare_set(_KEY, "", str(rank)))
     return rank
+
+
+def _say_nothing(*_: object) -> None:
+    """Print no traceback."""
 
 
 def _end_with(parent: int) -> None:
