@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
+import resource
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnafm.data import blocks
+from rnafm.data import blocks, parsing
 from rnafm.data.fasta import FastaFile, Record, read_fasta, write_fasta
 
 RECORDS = [Record("a", "ACGU"), Record("b", "GGGG", "family=x type=y"), Record("c", "UU", "tRNA")]
@@ -189,6 +191,86 @@ class TestRefusals:
         monkeypatch.setattr(os, "getpid", lambda: -1)
         with pytest.raises(RuntimeError, match="another process has started this pass; read the"):
             next(reading)
+
+
+class TestNoEnd:
+    """Files that would take all memory."""
+
+    def peak(self, path, match):
+        """MiB that refusing a file takes, in a process of its own."""
+        read, write = os.pipe()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        child = os.fork()
+        if child == 0:
+            try:
+                for _ in FastaFile(path).batches():
+                    pass
+            except ValueError as error:
+                os.write(write, str(error).encode())
+            after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            os.write(write, b"|%d" % (max(after - before, 0) >> 10))
+            os._exit(0)
+        os.waitpid(child, 0)
+        message, _, memory = os.read(read, 10_000).decode().rpartition("|")
+        os.close(read), os.close(write)
+        assert re.search(match, message), message
+        return int(memory)
+
+    @pytest.mark.parametrize(
+        ("start", "letters", "match"),
+        [
+            (b">a\n", b"A" * 1000, r"x\.fa\.gz:a: is a record of more than 8,388,608 letters"),
+            (b">a\n", b"\n" * 1000, r"x\.fa\.gz:a: is a record of more than 8,388,608 letters"),
+            (b">b ", b"x" * 1000, r"x\.fa\.gz:b: is a record of more than 8,388,608 letters"),
+            (b"", b"\n" * 1000, r"x\.fa\.gz:.*: is a record of more than 8,388,608 letters"),
+            (b"", b"\0" * 1000, r"x\.fa\.gz: starts with .*, but FASTA with '>'"),
+        ],
+        ids=["sequence", "line ends", "header", "blank lines", "zeros"],
+    )
+    def test_a_bomb(self, tmp_path, monkeypatch, start, letters, match):
+        monkeypatch.setattr(blocks, "LONGEST_RECORD", 8 << 20)
+        monkeypatch.setattr(parsing, "LONGEST_RECORD", 8 << 20)
+        with gzip.open(tmp_path / "x.fa.gz", "wb", compresslevel=1) as file:
+            file.write(start)
+            for _ in range(120):
+                file.write(letters * 1000)
+        assert (tmp_path / "x.fa.gz").stat().st_size < 2_000_000
+        assert self.peak(tmp_path / "x.fa.gz", match) < 90
+
+    def test_very_many_records(self, tmp_path):
+        """As many objects as a part has, not as the file has."""
+        with gzip.open(tmp_path / "x.fa.gz", "wb", compresslevel=1) as file:
+            file.write(b">a\n" * 3_000_000 + b"\0")
+        assert self.peak(tmp_path / "x.fa.gz", "has a NUL byte") < 400
+
+    def test_a_long_sequence_and_a_long_header(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(parsing, "LONGEST_RECORD", 1000)
+        path = put(tmp_path / "x.fa", ">a\nAC\n>b\n" + "ACGU\n" * 251 + ">c\nA\n")
+        with pytest.raises(
+            ValueError, match=r"x\.fa:b: is a record of more than 1,000 letters.* cut it into"
+        ):
+            records_of(path)
+        monkeypatch.setattr(parsing, "LONGEST_HEADER", 1000)
+        path = put(tmp_path / "y.fa", f">a\nAC\n>b {'x' * 1000}\nAC\n>c\nA\n")
+        match = r"y\.fa:b: has a header of 1,003 bytes, and at most 1,000 are read; shorten it"
+        with pytest.raises(ValueError, match=match):
+            records_of(path)
+
+    def test_long_ones_that_are_fine(self, tmp_path):
+        records = [Record("a", "ACGU" * 500_000), Record("b", "A", "x" * 1_000_000)]
+        assert records_of(put(tmp_path / "x.fa", as_text(records))) == records
+
+
+@given(st.integers(1, 400), st.integers(1, 300), st.booleans())
+def test_blocks_depend_on_the_text_alone(tmp_path_factory, size, chunk, packed):
+    text, folder = as_text(many(12)), tmp_path_factory.mktemp("blocks")
+    with pytest.MonkeyPatch.context() as patch:
+        whole = [block.text for block in FastaFile(put(folder / "a.fa", text)).blocks(size)]
+        patch.setattr(blocks, "_CHUNK", chunk + 18)
+        path = put(folder / "b.fa", gzip.compress(text) if packed else text)
+        assert [block.text for block in FastaFile(path).blocks(size)] == whole
+    assert b"".join(whole) == text
+    assert all(len(block) >= size for block in whole[:-1])
 
 
 class TestDamage:
