@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -72,6 +71,14 @@ class Categories:
                     "expression for 'columns' that leaves it out"
                 )
         return code
+
+    def codes(self, name: str, values: Sequence[str]) -> NDArray[np.int32]:
+        """The numbers of many values; see :meth:`code`."""
+        table = self.add(name)
+        for value in dict.fromkeys(values):
+            if value not in table:
+                self.code(name, value)
+        return np.fromiter(map(table.__getitem__, values), np.int32, len(values))
 
     def add(self, name: str) -> dict[str, int]:
         """A column without values; as it is if it is known."""
@@ -138,17 +145,40 @@ class HeaderColumns:
         Raises:
             ValueError: If a column has more values than categories can have.
         """
-        found: defaultdict[str, NDArray[np.int32]] = defaultdict(
-            lambda: np.zeros(len(names), np.int32)
-        )
-        code = self.categories.code
+        rows: dict[str, tuple[list[int] | None, Sequence[str]]]
         if self.pattern is not None:
-            for i, header in enumerate(map(" ".join, zip(names, descriptions, strict=True))):
-                if match := self.pattern.search(header):
-                    for name, value in match.groupdict(default="").items():
-                        found[name][i] = code(name, value)
+            rows = {name: (None, values) for name, values in self._searched(names, descriptions)}
         elif "=" in "".join(descriptions):
-            for i, description in enumerate(descriptions):
-                for name, value in self._words.findall(description):
-                    found[name][i] = code(name, value)
-        return {name: found[name] for name in self.categories.to_dict()}
+            rows = self._words_of(descriptions)
+        else:
+            rows = {}
+        found = {name: np.zeros(len(names), np.int32) for name in self.categories.to_dict()}
+        for name, (places, values) in rows.items():
+            codes = self.categories.codes(name, values)
+            found.setdefault(name, np.zeros(len(names), np.int32))[places or slice(None)] = codes
+        return found
+
+    def _searched(
+        self, names: Sequence[str], descriptions: Sequence[str]
+    ) -> Iterator[tuple[str, Sequence[str]]]:
+        """For each group of the expression, what it matches in each header."""
+        if self.pattern is None or not names:
+            return
+        nothing, search = ("",) * self.pattern.groups, self.pattern.search
+        headers = map(" ".join, zip(names, descriptions, strict=True))
+        found = [match.groups("") if (match := search(header)) else nothing for header in headers]
+        columns = list(zip(*found, strict=True))
+        for name, number in self.pattern.groupindex.items():
+            yield name, columns[number - 1]
+
+    def _words_of(
+        self, descriptions: Sequence[str]
+    ) -> dict[str, tuple[list[int] | None, Sequence[str]]]:
+        """For each key, the records that have it and what they have."""
+        found: dict[str, tuple[list[int], list[str]]] = {}
+        for i, description in enumerate(descriptions):
+            for name, value in self._words.findall(description):
+                places, values = found.setdefault(name, ([], []))
+                places.append(i)
+                values.append(value)
+        return dict(found.items())
