@@ -89,7 +89,7 @@ class SealedCheckpointIO(TorchCheckpointIO):
             raise FileNotFoundError(f"no checkpoint at {path}; give the path of a .ckpt file")
         remove_left_over(path.parent)
         # Not mapped: the file may be replaced, on a disk of the network, while it is in use.
-        return load_pickle(path, mmap=False)
+        return load_pickle(path, mapped=False)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint, unless the one that takes its place could not be written."""

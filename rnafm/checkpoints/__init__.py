@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "with_vocabulary"]
 
 Layout = Literal["rnafm", "official", "multimolecule", "lightning"]
+_SHOWN = 200  # characters of somebody else's message
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
 
@@ -74,19 +75,20 @@ def load_checkpoint(
     """
     path = Path(path)
     options = LoadOptions(layer_norm_eps=layer_norm_eps, num_heads=num_heads)
-    if path.is_dir():
-        path = _weights_in(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; give the path of a file or directory")
-    if path.suffix == ".safetensors":
-        checkpoint = _read_safetensors(path, layout, options)
-    elif path.suffix in _PICKLES:
-        checkpoint = _read_pickle(path, layout, options)
-    else:
+    try:
+        checkpoint = _read(path, layout, options)
+    except OSError:
+        raise
+    except Exception as error:
+        # Of a file that is broken, or made to break its reader, anything may be missing anywhere.
+        places = [path, *([path.parent] if path.parent.name else [])]
+        if isinstance(error, ValueError) and any(str(place) in str(error) for place in places):
+            raise
+        reason = f"{type(error).__name__}: {str(error)[:_SHOWN]}"
         raise ValueError(
-            f"{path}: a checkpoint ends in .safetensors, {', '.join(_PICKLES)} or is a directory, "
-            f"not {path.suffix or 'nothing'}; rename it to what it is"
-        )
+            f"{path} does not hold what a checkpoint of its layout has to ({reason}); download it "
+            "again, or name its layout instead of leaving it to be guessed"
+        ) from error
     if zero_mask_row:
         with torch.no_grad():
             checkpoint.encoder.embed_tokens.weight[checkpoint.vocabulary.mask_id] = 0
@@ -136,6 +138,21 @@ def save_checkpoint(
         "multimolecule": write_multimolecule,
     }
     return notes + writers[layout](checkpoint, path)
+
+
+def _read(path: Path, layout: str, options: LoadOptions) -> Checkpoint:
+    if path.is_dir():
+        path = _weights_in(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; give the path of a file or directory")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, layout, options)
+    if path.suffix in _PICKLES:
+        return _read_pickle(path, layout, options)
+    raise ValueError(
+        f"{path}: a checkpoint ends in .safetensors, {', '.join(_PICKLES)} or is a directory, "
+        f"not {path.suffix or 'nothing'}; rename it to what it is"
+    )
 
 
 def _weights_in(directory: Path) -> Path:

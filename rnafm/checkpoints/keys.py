@@ -115,6 +115,11 @@ def build(
         ValueError: If a tensor is missing, left over, or has another shape than it should; one
             message names all of them.
     """
+    if not 0 < config.num_layers <= len(found):  # no time is spent on what cannot be there
+        raise ValueError(
+            f"{place} says that the encoder has {config.num_layers} layers, and holds "
+            f"{len(found)} tensors; check that configuration and weights belong together"
+        )
     with torch.device("meta"):  # shapes only: no memory, no random numbers
         encoder = Encoder(config, vocabulary)
         head = (

@@ -110,8 +110,9 @@ def write_official(checkpoint: Checkpoint, path: Path) -> list[str]:
     structure = structure_state(checkpoint.structure_head, OFFICIAL_STRUCTURE, OFFICIAL_PREFIX)
     prefix = "backbone." if structure else _PREFIX
     model = {f"{prefix}{name}": tensor for name, tensor in state.items()} | structure
-    with atomic(path) as temporary:
-        torch.save(model if structure else {"args": args, "model": model}, temporary)
+    # To an open file: torch would put the name of the temporary one into the archive.
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        torch.save(model if structure else {"args": args, "model": model}, file)
     notes = [note for note in changed.notes if note not in checkpoint.notes]
     if checkpoint.threshold is not None and checkpoint.threshold != published_threshold(path):
         notes.append(f"the decision threshold {checkpoint.threshold:g} is lost: note it down")

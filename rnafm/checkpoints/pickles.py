@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import mmap
 import pickle
 import re
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from rnafm.checkpoints.archives import check_archive, check_sizes, is_archive
 if TYPE_CHECKING:
     from pathlib import Path
 
+_ROOM = b"bytearray"
 
-def load_pickle(path: Path, *, mmap: bool = True) -> dict[str, Any]:
+
+def load_pickle(path: Path, *, mapped: bool = True) -> dict[str, Any]:
     """The dictionary in a ``.pth``, ``.pt``, ``.bin`` or ``.ckpt`` file; tensors on the CPU.
 
     Only tensors, plain values, ``argparse.Namespace`` (the options in fairseq files) and numpy
@@ -34,11 +38,12 @@ def load_pickle(path: Path, *, mmap: bool = True) -> dict[str, Any]:
         *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
     ]
     check_archive(path)
+    _refuse_room(path)
     try:
         with torch.serialization.safe_globals(allowed):
             # Mapped where possible: optimizer states, twice the size of the weights, stay on disk.
             content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=mmap and is_archive(path)
+                path, map_location="cpu", weights_only=True, mmap=mapped and is_archive(path)
             )
     except pickle.UnpicklingError as error:
         unsafe = re.search(r"(?:GLOBAL|class|function) ([\w.]*\.\w+)", str(error))
@@ -49,7 +54,7 @@ def load_pickle(path: Path, *, mmap: bool = True) -> dict[str, Any]:
             "file from a source that you trust, or have its author save the tensors only, best as "
             ".safetensors"
         ) from error
-    except (RuntimeError, EOFError, KeyError) as error:
+    except Exception as error:  # torch's unpickler stumbles over broken content in every way
         raise _damaged(path, error) from error
     if not isinstance(content, dict):
         raise ValueError(  # noqa: TRY004  # the content of a file, not a type in the caller's code
@@ -58,6 +63,28 @@ def load_pickle(path: Path, *, mmap: bool = True) -> dict[str, Any]:
         )
     check_sizes(content, path)
     return content
+
+
+def _refuse_room(path: Path) -> None:
+    """Refuse a pickle that asks for memory without bringing anything to put there.
+
+    Of all that torch builds only ``bytearray`` takes a mere number, and weights need none.
+    """
+    if is_archive(path):
+        with zipfile.ZipFile(path) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
+            found = any(_ROOM in archive.read(name) for name in pickles)
+    else:
+        with path.open("rb") as file:
+            if not path.stat().st_size:
+                return
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                found = content.find(_ROOM) >= 0
+    if found:
+        raise ValueError(
+            f"{path} is refused: it holds a bytearray, which may be of any size, and weights need "
+            "none; use a file from a source that you trust, best as .safetensors"
+        )
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

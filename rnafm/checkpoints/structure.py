@@ -104,6 +104,11 @@ def build_structure(
     Raises:
         ValueError: If a tensor is missing, left over, or has another shape than it should.
     """
+    if not 0 <= options.get("num_layers", 0) <= len(found):
+        raise ValueError(
+            f"{place} says that the structure head has {options['num_layers']} layers, and holds "
+            f"{len(found)} tensors of it; download it again"
+        )
     with torch.device("meta"):
         head = ResNetContactHead(config, **options)
     template = head.state_dict()
