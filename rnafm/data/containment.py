@@ -92,15 +92,16 @@ def find_redundant(
     What is kept is what ``cd-hit-est -c 1.0 -n 10 -M 0`` keeps, which goes from the longest to the
     shortest sequence and leaves those of one length in order. As there, letters other than A, C, G
     and U are one letter, which equals itself; and a sequence without ten plain letters in a row is
-    kept, whatever holds it. In three things this is exact where cd-hit-est is not: two sequences
-    that differ only in the length of a run of one letter (of 8 or more) are not the same; repeats
-    and sequences over 65,535 nt are found as all others are; and sequences of up to ten letters,
-    which it drops, are compared too: nearly all of them are part of something. Empty ones are kept.
+    kept, whatever holds it. In three things this is exact where cd-hit-est is not: sequences that
+    differ by one letter in a run of one letter (of 8 or more; of any in sequences of a dozen
+    letters) are not the same; parts of sequences with repeats, some of which it misses (one in
+    20,000 sequences of ours), are found; and sequences of up to ten letters, which it drops, are
+    compared too: nearly all of them are part of something. Empty ones are kept.
 
-    Takes about 80 bytes per sequence (3.4 GB for the 45 million of RNAcentral) and, for each thread,
-    50 per letter of the longest one; and time in proportion to the letters, after some ten seconds
-    in which it is compiled. Each thread takes its own sequences as containers; the result does not
-    depend on how many threads there are.
+    Takes about 80 bytes per sequence (3.4 GB for the 45 million of RNAcentral) and, for each
+    thread, 50 per letter of the longest one; and time in proportion to the letters, after some ten
+    seconds in which it is compiled. Each thread takes its own sequences as containers; the result
+    does not depend on how many threads there are.
 
     Args:
         tokens: Token ids of all sequences, (N,); may be a memory map: it is read twice in

@@ -247,7 +247,8 @@ def test_golden_set_of_cd_hit():
 @needs_cd_hit
 @pytest.mark.parametrize("number", [5_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_same_set_as_cd_hit(number, tmp_path):
-    sequences = Generator(number).families(number, 600)
+    # In shorter ones it lets pass a letter more in a run of one letter; see the next test.
+    sequences = [text for text in Generator(number).families(number, 600) if len(text) > 15]
     assert kept(sequences) == kept_by_cd_hit(sequences, tmp_path)
 
 
@@ -258,6 +259,9 @@ def test_cd_hit_is_not_exact_in_repeats(tmp_path):
     indel = [left + "A" * 13 + right, left + "A" * 12 + right]
     assert kept_by_cd_hit(indel, tmp_path) == [0]  # which is no part of the other one
     assert kept(indel) == kept_by_definition(indel) == [0, 1]
+    short = ["UUGGCACCCAGCCGAGUAAAUA", "CACCAGCCGAGUA"]
+    assert kept_by_cd_hit(short, tmp_path) == [0]
+    assert kept(short) == kept_by_definition(short) == [0, 1]
     precursor = (
         "GCUAGAAGAGGGAGAGAUGGUGAUUGAGGAAUGCAACAGAGAAAACUGACAGAAGAGAGUGAGCACAUGCAGGCACUGUUAUGUGUCUAUAAC"
         "UUUGCGUGUGCGUGCUCACCUCUCUUUCUGUCAGUUGCCUAUCUCUGCCUGCUUGACCUCUCUCUCUCUCUCUCUCUCUCAAAUUUGGCU"
