@@ -17,7 +17,7 @@ from rnafm.data.filters import Filters
 from rnafm.data.manifest import FORMAT, NAME, difference, fingerprint, read_manifest
 from rnafm.data.publish import locked
 from rnafm.data.schema import check_store
-from rnafm.data.verify import check_codes, check_offsets, verify_store
+from rnafm.data.verify import check_codes, check_offsets, check_tokens, decoded, verify_store
 from rnafm.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class SequenceStore:
         """Name of a sequence."""
         index = self._checked(index)
         names, offsets = self._names
-        return names[offsets[index] : offsets[index + 1]].tobytes().decode()
+        return decoded(self.path, [names[offsets[index] : offsets[index + 1]].tobytes()])[0]
 
     def names(self) -> Iterator[list[str]]:
         """All names in order, in lists of some ten thousand."""
@@ -148,12 +148,14 @@ class SequenceStore:
             ends = offsets[start : start + (1 << 16) + 1]
             words, base = text[ends[0] : ends[-1]].tobytes(), int(ends[0])
             places = (ends - base).tolist()
-            yield [words[a:b].decode() for a, b in itertools.pairwise(places)]
+            yield decoded(self.path, [words[a:b] for a, b in itertools.pairwise(places)])
 
     def sequence(self, index: int) -> str:
         """Letters of a sequence, as the vocabulary writes them."""
         index = self._checked(index)
-        return self.vocabulary.decode(self.tokens[self.offsets[index] : self.offsets[index + 1]])
+        tokens = self.tokens[self.offsets[index] : self.offsets[index + 1]]
+        check_tokens(self.path / "tokens.bin", tokens, len(self.vocabulary))
+        return self.vocabulary.decode(tokens)
 
     def verify(self, num_threads: int | None = None) -> None:
         """Read everything and compare it with its checksums, and the values with one another.

@@ -9,6 +9,7 @@ import numpy as np
 from rnafm.data.checksums import Damage, compare
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -21,25 +22,35 @@ _AGAIN = "delete the store and build it again with: rnafm prepare"
 
 def verify_store(store: SequenceStore, num_threads: int | None = None) -> None:
     """Read all files of a store; see :meth:`SequenceStore.verify`."""
-    highest = [0]
+    files, path = store.info["files"], store.path
 
     def look(name: str, piece: bytes) -> None:
         if name == "tokens.bin":
-            highest.append(int(np.frombuffer(piece, np.uint8).max()))
+            check_tokens(path / name, np.frombuffer(piece, np.uint8), len(store.vocabulary))
 
-    files, path = store.info["files"], store.path
     try:
         compare(path, files, num_threads=num_threads, look=look)
     except Damage as error:
         raise ValueError(f"{error}; {_AGAIN}") from error
-    if max(highest) >= len(store.vocabulary):
-        raise ValueError(
-            f"{path}/tokens.bin: has token {max(highest)}, which no letter has; {_AGAIN}"
-        )
     check_offsets(path / "offsets.bin", store.info["tokens"])
     check_offsets(path / "name_offsets.bin", files["names.bin"]["size"])
     for name in store.columns:
         store.column(name)
+
+
+def check_tokens(path: Path, tokens: NDArray[np.uint8], num_letters: int) -> None:
+    """Refuse tokens that stand for nothing."""
+    highest = int(tokens.max(initial=0))
+    if highest >= num_letters:
+        raise ValueError(f"{path}: has token {highest}, which no letter has; {_AGAIN}")
+
+
+def decoded(path: Path, names: Sequence[bytes]) -> list[str]:
+    """Names as texts."""
+    try:
+        return [name.decode() for name in names]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}/names.bin: has names that are not UTF-8; {_AGAIN}") from error
 
 
 def check_offsets(path: Path, end: int) -> None:

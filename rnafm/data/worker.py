@@ -1,4 +1,4 @@
-"""A process that encodes blocks: started by :mod:`rnafm.data.workers`, with ``python -m``.
+"""A process that encodes blocks: started by :mod:`rnafm.data.workers`.
 
 It is no ``multiprocessing.Process``, so that a script without ``if __name__ == "__main__"`` is not
 run again in it, and so that it does not depend on what threads of the parent hold.
@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,3 @@ def _answer(encoder: Encoder, text: bytes, job: dict[str, Any], settings: str) -
     except OSError as error:
         return {"errno": error.errno, "strerror": error.strerror}
     return {}
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

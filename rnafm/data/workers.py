@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,14 @@ from rnafm.data.encoding import Encoder, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+_START = """
+import sys
+sys.path.append(sys.argv[2])
+from rnafm.data.worker import main
+main(int(sys.argv[1]))
+"""
 
 
 class Job:
@@ -125,13 +132,11 @@ class _Worker:
     def __init__(self, settings: Mapping[str, Any], path: Path) -> None:
         self.path = path
         self._connection, theirs = Pipe()
-        package = str(Path(rnafm.__file__).parents[1])
-        search = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        package = str(Path(rnafm.__file__).parents[1])  # found last: nothing in it hides a module
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "rnafm.data.worker", str(theirs.fileno())],
+            [sys.executable, "-c", _START, str(theirs.fileno()), package],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": search},
         )
         theirs.close()
         self._connection.send_bytes(json.dumps(settings).encode())

@@ -215,6 +215,21 @@ class TestStrangers:
         with pytest.raises(ValueError, match=r"tokens\.bin: has token 200, which no letter has"):
             SequenceStore(store.path).verify()
 
+    def test_tokens_and_names_that_mean_nothing_when_they_are_used(self, store):
+        tokens, names = store.tokens.copy(), np.fromfile(store.path / "names.bin", np.uint8)
+        tokens[9], names[1] = 200, 0xB2
+        info = self.rewritten(store, "tokens.bin", tokens)
+        info["files"] |= {
+            "names.bin": self.rewritten(store, "names.bin", names)["files"]["names.bin"]
+        }
+        write_manifest(store.path / "store.json", info)
+        opened = SequenceStore(store.path)
+        with pytest.raises(ValueError, match=r"tokens\.bin: has token 200, which no letter has"):
+            opened.sequence(0)
+        for use in (lambda: opened.name(0), lambda: list(opened.names())):
+            with pytest.raises(ValueError, match=r"names\.bin: has names that are not UTF-8; del"):
+                use()
+
     def test_a_description_without_end(self, store, monkeypatch):
         monkeypatch.setattr("rnafm.data.manifest._LARGEST", 100)
         with pytest.raises(ValueError, match=r"store\.json: has more than 100 bytes"):

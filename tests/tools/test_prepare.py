@@ -3,9 +3,12 @@
 import os
 import sys
 
+import numpy as np
 import pytest
 
 from rnafm.cli import main
+from rnafm.data import containment, store_clusters
+from rnafm.data.building import Build
 from rnafm.data.fasta import Record, write_fasta
 from rnafm.data.store import SequenceStore
 
@@ -63,6 +66,99 @@ def test_a_store_that_is_there_is_reported_again(fasta, capsys):
     assert picture.exists()
 
 
+class TestRedundancy:
+    def rows(self, capsys):
+        """The cells of the table."""
+        lines = capsys.readouterr().out.split("redundancy\n")[1].splitlines()
+        return [line.strip("│ ").replace("│", " ").split() for line in lines if "│" in line]
+
+    def test_by_type(self, fasta, capsys, monkeypatch):
+        def found(_, offsets, **__):
+            kinds = np.arange(len(offsets) - 1, dtype=np.uint8) * 2
+            return containment.Redundancy(kinds, np.zeros(len(kinds), int), 7_500_000)
+
+        monkeypatch.setattr(containment, "find_redundant", found)
+        main(["prepare", str(fasta), "--redundancy", "contained"])
+        output = capsys.readouterr().out
+        assert "memory of the search for contained ones: 7.5 MB" in output
+        table = [" ".join(line.replace("│", " ").split()) for line in output.splitlines()]
+        assert "tRNA 1 0 0 0" in table
+        assert "(none said) 0 1 1 0" in table
+        assert "all 1 1 1 0" in table
+        assert "dropped contained 1" in table
+
+    def test_many_types_end_in_one_row(self, tmp_path, capsys):
+        records = [Record(f"r{i}", "ACGU" * (i + 1), f"type=t{i}") for i in range(30)]
+        write_fasta(tmp_path / "x.fa", [*records, records[7]])
+        main(["prepare", str(tmp_path / "x.fa")])
+        rows = self.rows(capsys)
+        assert rows[0] == ["t7", "1", "1", "0", "0"]
+        assert rows[-2:] == [["10", "others", "10", "0", "0", "0"], ["all", "30", "1", "0", "0"]]
+
+    def test_none_shows_no_table(self, fasta, capsys):
+        main(["prepare", str(fasta), "--redundancy", "none"])
+        assert "duplicates" not in capsys.readouterr().out
+
+
+class TestAddedColumns:
+    """Columns come to a finished store, and its FASTA is not read again."""
+
+    @pytest.fixture(autouse=True)
+    def _built_once(self, fasta, monkeypatch):
+        main(["prepare", str(fasta), "--quiet"])
+        monkeypatch.setattr(Build, "run", None)
+
+    def test_clusters(self, fasta, monkeypatch, capsys):
+        calls = []
+
+        def found(store, identity, **_):
+            calls.append(identity)
+            return store_clusters.StoreClusters(np.arange(len(store)), "mmseqs 1", 0)
+
+        monkeypatch.setattr(store_clusters, "cluster_store", found)
+        for identity in ("0.8", "0.8", "0.9"):
+            main(["prepare", str(fasta), "--cluster", identity])
+        assert calls == [0.8, 0.9]
+        assert "column cluster: 2 numbers" in capsys.readouterr().out
+        store = SequenceStore.open(fasta.with_name("x.fa.gz.rna.store"))
+        assert store.column("cluster")[0].tolist() == [0, 1] and store.column("cluster")[1] is None
+        assert store.info["added"]["cluster"] == {"identity": 0.9, "method": "mmseqs 1"}
+        store.verify()
+
+    def test_metadata(self, tmp_path, monkeypatch):
+        records = [Record("URS0000000001", "ACGU" * 9), Record("URS0000000002_9606", "GGCC" * 9)]
+        write_fasta(tmp_path / "y.fa", records)
+        table = tmp_path / "id_mapping.tsv"
+        table.write_text(
+            "URS0000000001\tRFAM\tRF1\t562\trRNA\t\nURS0000000002\tGTRNADB\tG\t9606\ttRNA\t\n"
+        )
+        monkeypatch.undo()
+        words = ["prepare", str(tmp_path / "y.fa"), "--quiet"]
+        main(words)
+        monkeypatch.setattr(Build, "run", None)
+        main([*words, "--metadata", f"[{table}]"])
+        store = SequenceStore.open(tmp_path / "y.fa.rna.store")
+        codes, types = store.column("rna_type")
+        assert [types[code] for code in codes] == ["rRNA", "tRNA"]
+        assert set(store.columns) == {"rna_type", "database", "taxid"}
+        monkeypatch.setattr("rnafm.data.annotations.read_annotations", None)
+        main([*words, "--metadata", f"[{table}]"])  # the tables are the same: nothing is done
+        table.write_text(table.read_text().replace("tRNA", "snRNA"))
+        monkeypatch.undo()
+        main([*words, "--metadata", f"[{table}]"])
+        codes, types = SequenceStore.open(store.path).column("rna_type")
+        assert [types[code] for code in codes] == ["rRNA", "snRNA"]
+
+
+def test_headers_of_rnacentral(tmp_path, capsys):
+    (tmp_path / "x.fa").write_text(
+        ">URS0000000001 rRNA from 13 species\nACGU\n>URS0000000002 Homo sapiens tRNA\nGG\n"
+    )
+    words = ["--columns", "rnacentral", "--num-workers", "2"]
+    main(["prepare", str(tmp_path / "x.fa"), *words])
+    assert "column rna_type: 1 values, 1 sequences without one" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -94,5 +190,7 @@ def test_lines_now_and_then_elsewhere(capsys):
         progress.update(1000, 30, 6000)
     first, second, last = capsys.readouterr().err.splitlines()
     assert first.startswith("prepare x: 25%, 10 records, 2,000 nt (") and first.endswith(" s left")
-    assert second.startswith("prepare x: 100%, 40 records, 8,000 nt (") and second.endswith("), 0 s left")
+    assert second.startswith("prepare x: 100%, 40 records, 8,000 nt (") and second.endswith(
+        "), 0 s left"
+    )
     assert last.startswith("prepare x: 40 records, 8,000 nt in 0.0 s (")
