@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_BEGUN = ("fit.yaml", "validate.yaml", "test.yaml", "hparams.yaml")
 NAMES = ("last", "best", "auto")
 
 
@@ -75,6 +77,40 @@ def check_task(task: Task, facts: dict[str, Any], path: str) -> None:
             f"{path} is of {other}, and this recipe is for {own}; use the configuration of that "
             "run (fit.yaml in its folder), or start a new run from its weights with "
             f"--model.checkpoint {path}"
+        )
+
+
+def remove_empty_run(folder: Path) -> None:
+    """Remove the folder of a run that has only its configuration."""
+    found = [] if not folder.is_dir() else list(folder.iterdir())
+    if all(path.name in _BEGUN and path.is_file() for path in found):
+        for path in found:
+            path.unlink()
+        with contextlib.suppress(OSError):  # there is none, or somebody has put something there
+            folder.rmdir()
+
+
+def say_done(trainer: Any) -> None:
+    """Tell a user where the run is and what comes next."""
+    keepers = [each for each in trainer.checkpoint_callbacks if hasattr(each, "last_model_path")]
+    path = next((each.last_model_path for each in keepers if each.last_model_path), None)
+    config = Path(trainer.log_dir or ".", "fit.yaml")
+    if path is None or trainer.fast_dev_run:
+        return
+    logger.info("Done: %s", config.parent)
+    if any(getattr(each, "validation_due", False) for each in trainer.callbacks):
+        logger.warning(
+            "The last validation was interrupted: rnafm validate --config %s --ckpt_path last",
+            config,
+        )
+    if hasattr(trainer.lightning_module, "objective"):
+        best = Path(path).with_name("best.ckpt").is_file()
+        name = "best" if best else "last"
+        logger.info("Next: rnafm test --config %s --ckpt_path %s", config, name)
+    else:
+        logger.info(
+            "Next: rnafm fit --config configs/finetune/... --model.checkpoint %s, or rnafm embed",
+            path,
         )
 
 

@@ -31,7 +31,15 @@ from rnafm.callbacks import (
     Throughput,
 )
 from rnafm.callbacks.preemption import requeue_job
-from rnafm.continuing import NAMES, check_task, find_checkpoint, read_facts, say_stopped
+from rnafm.continuing import (
+    NAMES,
+    check_task,
+    find_checkpoint,
+    read_facts,
+    remove_empty_run,
+    say_done,
+    say_stopped,
+)
 from rnafm.data.datamodule import RNADataModule
 from rnafm.tasks import Task
 
@@ -95,7 +103,7 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def after_fit(self) -> None:
-        """End with an error if the run is not on the disk as it is in memory."""
+        """Say where the run is and what comes next; an error if it is not all on the disk."""
         failed = getattr(self.trainer.strategy.checkpoint_io, "failed", {})
         if failed:
             listed = "; ".join(f"{path}: {reason}" for path, reason in failed.items())
@@ -104,6 +112,18 @@ class TrainingCLI(LightningCLI):
                 "was saved before is still there. Put the disk right and continue with "
                 "--ckpt_path last"
             )
+        say_done(self.trainer)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Leave nothing behind of a run that did not begin, such as a number of its own."""
+        folder = Path(self.trainer.log_dir) if self.trainer.log_dir else None
+        is_new = folder is not None and not folder.exists()
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException:
+            if folder is not None and is_new and self.trainer.is_global_zero:
+                remove_empty_run(folder)
+            raise
 
     def before_fit(self) -> None:
         """Refuse the checkpoint of another task."""
@@ -159,7 +179,8 @@ def run(args: Sequence[str] | None = None) -> TrainingCLI:
         sys.argv[1:] = words
     _show_messages()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    # Lightning's own use of torch: nothing that a user could change.
+    # Nothing that a user could change: a tool has started this, or Lightning uses torch so.
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", "The dirpath has changed")  # continued and tested runs
     warnings.filterwarnings("ignore", "You're using the WeightAveraging callback with a model that")
@@ -175,6 +196,11 @@ def run(args: Sequence[str] | None = None) -> TrainingCLI:
             parser_kwargs={"prog": "rnafm", "version": __version__},
             args=None if args is None else words,
         )
+    except ValueError as error:
+        cause = error.__cause__  # in what jsonargparse says is what a class has said
+        if isinstance(cause, ValueError | OSError) and "of the Union subtypes" in str(error):
+            raise cause from None
+        raise
     except Preempted as stop:
         say_stopped(stop)
         if stop.requeue:  # last of all: it ends the job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -27,26 +28,35 @@ def check_archive(path: Path) -> None:
     Raises:
         ValueError: If the content is not what was written, or would be larger than the file.
     """
-    if check_seal(path) or not is_archive(path):
+    sealed = check_seal(path)
+    if not is_archive(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            packed = [each.filename for each in members if each.compress_type]
-            if packed or sum(each.file_size for each in members) > path.stat().st_size:
-                raise ValueError(
-                    f"{path} is refused: it is compressed or larger inside than outside "
-                    f"({', '.join(packed[:3]) or 'its parts overlap'}), which torch never writes; "
-                    "use a file from a source that you trust"
-                )
-            for member in members:
-                if not _matches(archive, member):
-                    raise ValueError(
-                        f"{path} is damaged: {member.filename} does not match its check sum"
-                        f"{beside(path)}"
-                    )
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OverflowError) as error:
+            refused, damaged = _problems(archive, path.stat().st_size, sealed=sealed)
+    except Exception as error:  # of what is no archive inside, zipfile says it in every way
         raise ValueError(f"{path} is damaged: {error}{beside(path)}") from error
+    if refused:
+        raise ValueError(
+            f"{path} is refused: {refused}, which torch never writes; use a file from a source "
+            "that you trust"
+        )
+    if damaged:
+        raise ValueError(f"{path} is damaged: {damaged} does not match its check sum{beside(path)}")
+
+
+def _problems(archive: zipfile.ZipFile, size: int, *, sealed: bool) -> tuple[str, str]:
+    """Why it is refused, and which part is damaged."""
+    members = archive.infolist()
+    packed = [each.filename for each in members if each.compress_type]
+    if packed:
+        return f"it is compressed ({', '.join(packed[:3])})", ""
+    if sum(each.file_size for each in members) > size:
+        return "it is larger inside than outside, since parts overlap", ""
+    if sealed:  # the digest was of everything
+        return "", ""
+    wrong = (each.filename for each in members if not _matches(archive, each))
+    return "", next(wrong, "")
 
 
 def is_archive(path: Path) -> bool:
@@ -55,16 +65,35 @@ def is_archive(path: Path) -> bool:
         return file.read(4) == b"PK\3\4"
 
 
+def holds(path: Path, word: bytes) -> bool:
+    """Whether a word stands in the pickle of an archive, or in all of any other file."""
+    if is_archive(path):
+        with zipfile.ZipFile(path) as archive:
+            pickles = [each for each in archive.infolist() if each.filename.endswith(".pkl")]
+            return any(word in b"".join(_chunks(archive, each)) for each in pickles)
+    if not path.stat().st_size:
+        return False
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return content.find(word) >= 0
+
+
+def _chunks(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    """A part of an archive, whatever its check sum."""
+    with archive.open(member) as file:
+        file._expected_crc = None  # type: ignore[attr-defined]  # noqa: SLF001  # see _matches
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
 def _matches(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
     """Whether a part of the archive has its check sum; torch may be told to write none, 0."""
-    if member.CRC == 0:
-        return True
-    expected, total = member.CRC, 0
-    with archive.open(member) as file:
-        file._expected_crc = None  # type: ignore[attr-defined]  # noqa: SLF001  # compared below
-        while chunk := file.read(_CHUNK):
-            total = zlib.crc32(chunk, total)
-    return total == expected
+    total = 0
+    for chunk in _chunks(archive, member) if member.CRC else ():
+        total = zlib.crc32(chunk, total)
+    return total == member.CRC
 
 
 def check_sizes(content: dict[str, Any], path: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import mmap
 import pickle
 import re
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from rnafm.checkpoints.archives import check_archive, check_sizes, is_archive
+from rnafm.checkpoints.archives import check_archive, check_sizes, holds, is_archive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,17 +68,7 @@ def _refuse_room(path: Path) -> None:
 
     Of all that torch builds only ``bytearray`` takes a mere number, and weights need none.
     """
-    if is_archive(path):
-        with zipfile.ZipFile(path) as archive:
-            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
-            found = any(_ROOM in archive.read(name) for name in pickles)
-    else:
-        with path.open("rb") as file:
-            if not path.stat().st_size:
-                return
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                found = content.find(_ROOM) >= 0
-    if found:
+    if holds(path, _ROOM):
         raise ValueError(
             f"{path} is refused: it holds a bytearray, which may be of any size, and weights need "
             "none; use a file from a source that you trust, best as .safetensors"
