@@ -4,7 +4,7 @@ import os
 import random
 import time
 
-from rnafm.data import building, journal, workers
+from rnafm.data import building, filling, journal, workers
 from rnafm.data.encoding import Encoder
 from rnafm.data.fasta import Record
 from rnafm.data.store import build_store
@@ -50,7 +50,7 @@ class LocalWorker:
 
 def in_small_blocks(patch, *, local=True, size=1200):
     """Blocks of some kilobytes, each written to the journal; processes are threads."""
-    patch.setattr(building, "_BLOCK", size)
+    patch.setattr(filling, "BLOCK", size)
     patch.setattr(building, "_SMALL", 0)
     patch.setattr(journal, "_COMMIT", 1)
     patch.setattr(

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import logging
 import shutil
-import zlib
-from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
 
+from rnafm.data import filling
 from rnafm.data.checksums import Damage, Spans, compare, default_threads
 from rnafm.data.compaction import by_type, check_containment, compact, find_kinds
+from rnafm.data.filling import Filling
 from rnafm.data.filters import Filters
 from rnafm.data.journal import Journal
-from rnafm.data.manifest import NAME, write_manifest
-from rnafm.data.progress import ReadingProgress
+from rnafm.data.manifest import NAME, read_manifest, write_manifest
 from rnafm.data.publish import remove_left_over, take_place, writing
-from rnafm.data.reading import Reading, SourceChanged
+from rnafm.data.reading import SourceChanged
 from rnafm.data.room import estimate, require_room, size_of_folder
 from rnafm.data.vocabulary import Vocabulary
-from rnafm.data.workers import InProcess, Processes
-from rnafm.data.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from rnafm.data.fasta import FastaFile
 
 logger = logging.getLogger(__name__)
 
-_BLOCK = 16 << 20  # bytes of text that one process encodes at a time
 _SMALL = 64 << 20  # bytes on disk below which starting processes takes longer than it saves
 
 
@@ -48,6 +44,7 @@ class Build:
         files: What it is made of.
         wanted: Format, vocabulary and settings, as the store will state them.
         num_workers: How many processes encode; 1 for this one.
+        annotate: Adds columns to the store in a folder, before anything contained is left out.
         progress: Whether to show progress.
     """
 
@@ -58,8 +55,10 @@ class Build:
         wanted: Mapping[str, Any],
         *,
         num_workers: int | None,
+        annotate: Callable[[Path], None] | None = None,
         progress: bool,
     ) -> None:
+        self.annotate = annotate
         self.path, self.files, self.wanted, self.progress = path, files, wanted, progress
         self.folder = path.with_name(f"{path.name}.building")
         small = sum(file.size for file in files) < _SMALL
@@ -68,7 +67,7 @@ class Build:
         self.vocabulary = Vocabulary.from_dict(wanted["vocabulary"])
         self.settings = {
             **wanted,
-            "block": _BLOCK,
+            "block": filling.BLOCK,
             "digest": xxhash.xxh3_128_hexdigest(repr(wanted).encode()),
         }
         self.journal = Journal(self.folder / "journal.json", self.settings, enabled=not small)
@@ -94,7 +93,8 @@ class Build:
                 folder = self._build()  # of nothing that was there before
             take_place(folder, self.path)
         except BaseException as error:
-            if self.journal.enabled and not isinstance(error, ValueError):
+            in_files = isinstance(error, ValueError) and self.journal.state.contents is None
+            if self.journal.enabled and not in_files:
                 logger.warning("%s: what is finished is kept; run it again to go on", self.folder)
             else:
                 self.clean()
@@ -129,13 +129,15 @@ class Build:
         """Bring the build to its end; the folder that is to be the store."""
         state = self.journal.state
         if state.contents is None:
-            state.contents = {**self.wanted, **self._read(), "sources": state.sources}
+            state.contents = {**self.wanted, **self._filled(), "sources": state.sources}
             with writing(self.path):
                 self.journal.commit()
         else:
             self._compare(self.folder / "store", state.contents["files"])
-        folder, contents = self.folder / "store", dict(state.contents)
-        (folder / "checks.bin").unlink(missing_ok=True)
+        folder = self.folder / "store"
+        if self.annotate is not None:
+            self._annotate(folder, state.contents)
+        contents = dict(state.contents)
         duplicates = contents.pop("duplicates")
         if self.filters.redundancy == "contained":
             folder, contents = self._leave_out(contents, duplicates)
@@ -143,7 +145,20 @@ class Build:
             contents["redundancy"] = table
         with writing(self.path):
             write_manifest(folder / NAME, contents)
+            for file in folder.iterdir():  # what only the work needed
+                if file.name not in contents["files"] and file.name != NAME:
+                    file.unlink()
         return folder
+
+    def _annotate(self, folder: Path, contents: dict[str, Any]) -> None:
+        """Add columns, so that what is left out is counted by their types."""
+        with writing(self.path):
+            write_manifest(folder / NAME, contents)
+        if self.annotate is not None:
+            self.annotate(folder)
+        contents.update(read_manifest(folder / NAME))
+        with writing(self.path):
+            self.journal.commit()
 
     def _leave_out(
         self, contents: dict[str, Any], duplicates: dict[str, list[int]]
@@ -176,74 +191,14 @@ class Build:
         except Damage as error:
             raise SourceChanged(str(error)) from error
 
-    def _read(self) -> dict[str, Any]:
-        """Pass all blocks of all files to the writer; what the store is made of."""
-        state = self.journal.state
-        with ExitStack() as stack:
-            writer = stack.enter_context(closing(self._writer()))
-            left = [None if i < len(state.sources) else file for i, file in enumerate(self.files)]
-            reading = Reading(
-                left,
-                [state.blocks if i == len(state.sources) else [] for i in range(len(left))],
-                pool=self._pool(),
-                folder=self.folder / "parts",
-                settings=self.settings["digest"],
-                size=_BLOCK,
-            )
-            stack.callback(reading.close)
-            shown = stack.enter_context(
-                ReadingProgress(
-                    f"prepare {self.path.name}",
-                    sum(file.size for file in self.files),
-                    enabled=self.progress,
-                    already=sum(file.size for file in self.files[: len(state.sources)]),
-                )
-            )
-            self._append(reading, writer, shown)
-        if reading.num_reused:
-            logger.info("%s: %d finished parts were used", self.path, reading.num_reused)
-        if not writer.kept:
-            dropped = ", ".join(f"{n:,} {rule}" for rule, n in writer.counts.items() if n)
-            raise ValueError(f"{self.path}: no sequence is left ({dropped}); loosen the filters")
-        with writing(self.path):
-            return writer.finish()
-
-    def _pool(self) -> InProcess | Processes:
-        if self.num_workers == 1:
-            return InProcess(self.settings)
-        return Processes(self.settings, self.num_workers, self.path)
-
-    def _writer(self) -> StoreWriter:
-        """A writer that goes on where the journal says."""
-        unique, folder = self.filters.redundancy != "none", self.folder / "store"
-        try:
-            with writing(self.path):
-                writer = StoreWriter(folder, unique=unique, state=self.journal.state.writer)
-        except Damage as error:
-            raise SourceChanged(str(error)) from error
-        if writer.kept:
-            logger.info("%s: goes on after %s sequences", self.path, f"{writer.kept:,}")
-        return writer
-
-    def _append(self, reading: Reading, writer: StoreWriter, shown: ReadingProgress) -> None:
-        """Write everything in order, and the journal now and then."""
-        state = self.journal.state
-        before = sum(file.size for file in self.files[: len(state.sources)])
-        for index in range(len(state.sources), len(self.files)):
-            file = self.files[index]
-            try:
-                for piece in reading.pieces(index):
-                    with writing(self.path):
-                        part = piece.part()
-                        writer.append(part)
-                        state.blocks.append(piece.digest)
-                        state.num_records += sum(part.counts)
-                        self.journal.wrote(piece.path, _BLOCK, writer)
-                    shown.update(before + piece.position, sum(part.counts), part.num_nucleotides)
-            except (EOFError, zlib.error) as error:
-                raise file.damaged(error, state.num_records) from error
-            before += file.size
-            state.sources.append(dict(file.source or {}))
-            state.blocks, state.num_records = [], 0
-            with writing(self.path):
-                self.journal.commit(writer)
+    def _filled(self) -> dict[str, Any]:
+        """Read the files; what the store is made of."""
+        return Filling(
+            self.path,
+            self.folder,
+            self.files,
+            self.journal,
+            unique=self.filters.redundancy != "none",
+            num_workers=self.num_workers,
+            progress=self.progress,
+        ).run()

@@ -142,9 +142,9 @@ def by_type(
         column of types or it has too many of them.
     """
     name = next((name for name in TYPE_COLUMNS if name in contents["columns"]), None)
-    if name is None or len(contents["columns"][name]["categories"]) > _MOST_TYPES:
+    types = contents["columns"][name]["categories"] if name is not None else None
+    if name is None or types is None or len(types) > _MOST_TYPES:
         return {}
-    types = contents["columns"][name]["categories"]
     table = np.zeros((len(KINDS), len(types)), np.int64)
     table[1, : len(duplicates[name])] = duplicates[name]
     start = 0

@@ -21,7 +21,7 @@ from rnafm.data.verify import check_codes, check_offsets, check_tokens, decoded,
 from rnafm.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -184,7 +184,7 @@ class SequenceStore:
         return int(index) % len(self)
 
 
-def build_store(
+def build_store(  # noqa: PLR0913  # one option each
     fasta: Sequence[Path | str],
     path: Path | str,
     *,
@@ -193,6 +193,7 @@ def build_store(
     columns: str | None = None,
     on_unknown: OnUnknown = "error",
     num_workers: int | None = None,
+    annotate: Callable[[Path], None] | None = None,
     progress: bool = True,
 ) -> SequenceStore:
     """Read FASTA files once, in order, into a store; or open the store if it is up to date.
@@ -213,6 +214,9 @@ def build_store(
         on_unknown: What to do about letters that the vocabulary lacks: stop, or write ``unk``.
         num_workers: Processes that encode, of about 130 MB each; by default one per core, at most
             8, and 1, which is this process, for files of less than 64 MB.
+        annotate: Called with a folder that holds the store before anything contained is left out,
+            to add columns with :func:`rnafm.data.store_columns.add_columns`: so what is left out is
+            counted by their types. Not called if the store is up to date.
         progress: Whether to show progress on standard error.
 
     Raises:
@@ -232,7 +236,9 @@ def build_store(
         "on_unknown": on_unknown,
     }
     wanted = {"format": FORMAT, "vocabulary": vocabulary.to_dict(), "settings": settings}
-    build = Build(path, files, wanted, num_workers=num_workers, progress=progress)
+    build = Build(
+        path, files, wanted, num_workers=num_workers, annotate=annotate, progress=progress
+    )
     if build.folder.exists() or difference(path, wanted, files) is not None:
         with locked(path):
             change = difference(path, wanted, files)  # another process may just have built it

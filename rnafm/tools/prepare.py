@@ -56,7 +56,7 @@ def prepare(  # noqa: PLR0913  # one option each
 
     from rnafm.data.redundancy_report import redundancy_of_store
     from rnafm.data.report import draw_lengths, report_of_store
-    from rnafm.data.store import Filters, build_store
+    from rnafm.data.store import Filters, SequenceStore, build_store
     from rnafm.data.vocabulary import Vocabulary
 
     words = Vocabulary.named(vocabulary)
@@ -67,6 +67,10 @@ def prepare(  # noqa: PLR0913  # one option each
         max_ambiguous=max_ambiguous,
         redundancy=redundancy,
     )
+
+    def annotate(folder: Path) -> None:
+        _with_metadata(SequenceStore(folder), metadata or [], progress=not quiet)
+
     store = build_store(
         fasta,
         path,
@@ -75,6 +79,7 @@ def prepare(  # noqa: PLR0913  # one option each
         columns=columns,
         on_unknown=on_unknown,
         num_workers=num_workers,
+        annotate=annotate if metadata else None,
         progress=not quiet,
     )
     if metadata:

@@ -24,6 +24,7 @@ from rnafm.data import building, containment, workers
 from rnafm.data.fasta import write_fasta
 from rnafm.data.reading import Reading
 from rnafm.data.store import Filters, SequenceStore
+from rnafm.data.store_columns import add_columns
 from rnafm.data.vocabulary import Vocabulary
 from rnafm.data.writer import StoreWriter
 
@@ -492,6 +493,40 @@ class TestContained:
         store = build(files, tmp_path / "store", filters=self.CONTAINED)
         assert contents(store.path) == expected
         assert f"begins anew, since {file}: is damaged" in caplog.text
+
+    def annotate(self, folder):
+        """Types that no header says."""
+        store = SequenceStore(folder)
+        codes = np.arange(len(store)) % 3
+        add_columns(folder, {"rna_type": (codes, ["", "x", "y"])}, {"metadata": {"files": []}})
+
+    @pytest.mark.usefixtures("small")
+    def test_by_types_that_are_added(self, tmp_path, files):
+        store = build(files, tmp_path / "s", filters=self.CONTAINED, annotate=self.annotate)
+        store.verify()
+        found, counts = store.info["redundancy"], store.info["counts"]
+        assert found["column"] == "rna_type"
+        assert {name: row["contained"] > 0 for name, row in found["types"].items()} == {
+            "": False,  # the kinds of these tests have the same period
+            "x": False,
+            "y": True,
+        }
+        assert sum(row["kept"] for row in found["types"].values()) == counts["kept"] == len(store)
+        assert store.columns == ("type", "rna_type")
+        assert set(store.column("rna_type")[0].tolist()) == {0, 1}
+        assert store.info["added"] == {"metadata": {"files": []}}
+        assert set(contents(store.path)) == {*store.info["files"], "store.json"}
+
+    @pytest.mark.usefixtures("small")
+    def test_tables_that_are_refused_cost_no_reading(self, tmp_path, monkeypatch, files):
+        def refuse(_):
+            raise ValueError("x.tsv:3: a bad row")
+
+        with pytest.raises(ValueError, match="a bad row"):
+            build(files, tmp_path / "store", annotate=refuse)
+        counted_encoding(monkeypatch, tmp_path / "log")
+        assert build(files, tmp_path / "store", annotate=self.annotate).columns[1] == "rna_type"
+        assert not (tmp_path / "log").exists()
 
     def test_codons_are_refused_at_once(self, tmp_path, files):
         with pytest.raises(ValueError, match="containment compares nucleotides; use redundancy: e"):
