@@ -42,9 +42,9 @@ def prepare(  # noqa: PLR0913  # one option each
         columns: Names the columns of the header: a regular expression with named groups, searched
             in the whole header, such as "(?P<type>[^ ]+)$"; or rnacentral, for its headers
             (rna_type, num_species, species). By default key=value words are columns.
-        metadata: Tables of RNAcentral and Rfam, plain or gzip, as a list: id_mapping.tsv gives the
-            columns rna_type, database and taxid, rfam_annotations.tsv gives family, and
-            clan_membership.txt gives clan.
+        metadata: Tables of RNAcentral and Rfam, plain or gzip, each with a --metadata+=FILE of its
+            own: id_mapping.tsv gives the columns rna_type, database and taxid, rfam_annotations.tsv
+            gives family, and clan_membership.txt gives clan.
         cluster: Put sequences of at least this identity, 0.5 to 1, into one cluster, with mmseqs;
             the column cluster is for splits and for sampling.
         on_unknown: What to do about letters that the vocabulary lacks: stop, or write <unk>.

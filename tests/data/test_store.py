@@ -40,6 +40,12 @@ RECORDS = [
 ALL = Filters(max_ambiguous=1.0, redundancy="none")
 
 
+@pytest.fixture(autouse=True)
+def _in_memory(monkeypatch):
+    """A kill leaves what the kernel holds; only a power cut would not."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -123,7 +129,7 @@ class TestContents:
         assert [categories[code] for code in codes] == ["x", "y", "", "", "z"]
 
     def test_a_column_that_comes_late_starts_empty(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("rnafm.data.blocks._CHUNK", 16)
+        monkeypatch.setattr("rnafm.data.filling.BLOCK", 16)
         store = build(tmp_path, [*RECORDS[:4], Record("z", "CCCC", "late=1")], filters=ALL)
         codes, categories = store.column("late")
         assert [categories[code] for code in codes] == ["", "", "", "", "1"]
@@ -158,7 +164,8 @@ class TestContents:
     def test_any_sequences_come_back(self, tmp_path_factory, records, chunk):
         folder = tmp_path_factory.mktemp("any")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("rnafm.data.blocks._CHUNK", chunk)
+            patch.setattr("rnafm.data.filling.BLOCK", chunk)
+            patch.setattr("rnafm.data.blocks._PART", chunk // 2)
             store = build(folder, records, filters=ALL)
         assert [store.name(i) for i in range(len(store))] == [r.name for r in records]
         sequences = [r.sequence.upper().replace("T", "U") for r in records]
