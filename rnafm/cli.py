@@ -20,6 +20,7 @@ VERBS = {
 TOOLS = (
     "prepare",
     "inspect",
+    "plan",
     "convert",
     "fill-mask",
     "embed",
@@ -91,7 +92,8 @@ def _overview() -> str:
 def _run_tool(name: str, words: list[str]) -> None:
     """Turn a tool's signature into options.
 
-    A list without a default becomes bare words; ``*words`` takes what follows ``--``.
+    A list without a default becomes bare words; ``*words`` takes what follows ``--``, or without
+    it all options that the tool does not have.
     """
     from docstring_parser import parse
     from jsonargparse import ArgumentParser
@@ -104,8 +106,8 @@ def _run_tool(name: str, words: list[str]) -> None:
     hints = function.__annotations__ = get_type_hints(function)
     parameters = inspect.signature(function).parameters
     rest: list[str] = []
-    if any(each.kind is each.VAR_POSITIONAL for each in parameters.values()) and "--" in words:
-        words, rest = words[: words.index("--")], words[words.index("--") + 1 :]
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters.values()):
+        words, rest = _divide(words, hints)
     bare = [
         name
         for name, parameter in parameters.items()
@@ -121,6 +123,20 @@ def _run_tool(name: str, words: list[str]) -> None:
         function(*rest, **options)
     except (ValueError, OSError) as error:  # what a user can put right needs no traceback
         sys.exit(f"rnafm {name}: {error}")
+
+
+def _divide(words: list[str], hints: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The options of a tool with their values, and those of others, which it passes on."""
+    if "--" in words:
+        return words[: words.index("--")], words[words.index("--") + 1 :]
+    parts: tuple[list[str], list[str]] = ([], [])
+    part = parts[0]
+    for word in words:
+        if word.startswith("-"):
+            name = word.partition("=")[0].lstrip("-").replace("-", "_")
+            part = parts[0 if name in (*hints, "help", "h") else 1]
+        part.append(word)
+    return parts
 
 
 def _plain(words: list[str], hints: dict[str, Any]) -> list[str]:
