@@ -101,6 +101,11 @@ class Build:
             raise
         self.clean()
 
+    def clean_finished(self) -> None:
+        """Remove what a kill has left of a build of this very store, and of no other."""
+        if self.journal.read(self.files) is None:
+            self.clean()
+
     def clean(self) -> None:
         """Remove what is of no use once the store is there."""
         shutil.rmtree(self.folder, ignore_errors=True)

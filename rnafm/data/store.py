@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from dataclasses import asdict
@@ -239,7 +240,7 @@ def build_store(  # noqa: PLR0913  # one option each
     build = Build(
         path, files, wanted, num_workers=num_workers, annotate=annotate, progress=progress
     )
-    if build.folder.exists() or difference(path, wanted, files) is not None:
+    if difference(path, wanted, files) is not None:
         with locked(path):
             change = difference(path, wanted, files)  # another process may just have built it
             if change is not None:
@@ -247,6 +248,8 @@ def build_store(  # noqa: PLR0913  # one option each
                     logger.warning("%s: is built again, since %s", path, change)
                 build.run()
                 return SequenceStore(path)
-            build.clean()
+    elif build.folder.exists():  # killed after the store was in its place
+        with contextlib.suppress(OSError), locked(path):
+            build.clean_finished()
     logger.info("%s: is up to date and used as it is", path)
     return SequenceStore(path)

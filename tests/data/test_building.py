@@ -215,6 +215,25 @@ class TestGoingOn:
         assert not (tmp_path / "log").exists()
 
     @pytest.mark.usefixtures("small")
+    def test_killed_when_the_store_is_in_its_place(self, tmp_path, monkeypatch, files, expected):
+        def stop(_):
+            raise Stop
+
+        with monkeypatch.context() as patch:
+            patch.setattr(building.Build, "clean", stop)
+            with pytest.raises(Stop):
+                build(files, tmp_path / "store")
+        assert contents(tmp_path / "store") == expected
+        assert (tmp_path / "store.building").exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(building.Build, "run", None)
+            build(files, tmp_path / "store")
+            assert not (tmp_path / "store.building").exists()
+        interrupted(files, tmp_path / "store", 3, filters=Filters(min_length=30))
+        build(files, tmp_path / "store")
+        assert (tmp_path / "store.building").exists()  # which is about another store
+
+    @pytest.mark.usefixtures("small")
     def test_finished_files_are_not_read_again(self, tmp_path, monkeypatch, files, expected):
         with monkeypatch.context() as patch:
             patch.setattr(building.Journal, "wrote", lambda *_: None)
