@@ -51,6 +51,7 @@ def test_a_run_that_did_not_begin_leaves_nothing(tmp_path):
     assert not list((tmp_path / "sequence").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_that_did_begin_stays(tmp_path, monkeypatch):
     step = MaskedLM.training_step
 
@@ -74,6 +75,7 @@ def test_a_missing_checkpoint_is_one_line(tmp_path):
         main(["fit", *FINETUNE, TINY, f"--ckpt_path={tmp_path / 'gone.ckpt'}"])
 
 
+@pytest.mark.slow
 def test_auto_begins_and_then_continues(tmp_path, capsys):
     fasta = write_fasta(tmp_path / "x.fa")
     first = fit(tmp_path, fasta, "--trainer.max_steps=5", "--ckpt_path=auto")

@@ -68,11 +68,13 @@ def same(first, second):
 @pytest.mark.parametrize(
     ("signum", "hook", "step", "saved"),
     [
-        (signal.SIGTERM, "training_step", 6, 7),
+        pytest.param(signal.SIGTERM, "training_step", 6, 7, marks=pytest.mark.slow),
         (signal.SIGUSR1, "training_step", 9, 10),  # a validation follows, and is stopped
         (signal.SIGTERM, "validation_step", 15, 15),
-        (signal.SIGUSR1, "training_step", 12, 13),  # the last of an epoch
-        (signal.SIGTERM, "training_step", 0, 1),
+        pytest.param(
+            signal.SIGUSR1, "training_step", 12, 13, marks=pytest.mark.slow
+        ),  # ends an epoch
+        pytest.param(signal.SIGTERM, "training_step", 0, 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_run_goes_on_bit_for_bit(  # noqa: PLR0913, PLR0917
@@ -100,6 +102,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(  # noqa: PLR0913, PLR0917
     assert said == (due or hook == "validation_step")
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_taken_out_of_the_model_before_it_is_saved(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     options = [
@@ -151,6 +154,7 @@ def exit_code(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_whatever_comes_and_whenever(tmp_path, fasta, whole):
     # Every run dies of something; the next one takes over, as an sbatch script does it.
@@ -169,6 +173,7 @@ def test_whatever_comes_and_whenever(tmp_path, fasta, whole):
     same(newest(tmp_path), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_workers_outlive_a_signal_to_all_processes(tmp_path, fasta):
     # As SLURM sends it: a worker that died of it would end the run with an error.
@@ -238,6 +243,7 @@ def test_a_slurm_job_goes_back_into_the_queue(tmp_path, fasta, monkeypatch, scon
     assert scontrol.read_text() == "requeue 4711\nrequeue 12_3\n"
 
 
+@pytest.mark.slow
 def test_what_is_not_requeued(tmp_path, fasta, monkeypatch, scontrol, caplog):
     no = ("--trainer.callbacks+=rnafm.callbacks.Preemption", "--trainer.callbacks.requeue=false")
     send(monkeypatch, signal.SIGUSR1, "training_step", 6)

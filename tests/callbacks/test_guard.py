@@ -40,7 +40,7 @@ def checkpoint(run):
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_step_without_finite_gradients_is_left_out(tmp_path, fasta, monkeypatch, accumulate):
     batches = poison(monkeypatch, {4})
     seen = []
@@ -70,6 +70,7 @@ def test_a_step_without_finite_gradients_is_left_out(tmp_path, fasta, monkeypatc
     assert all(value.isfinite().all() for value in last["state_dict"].values())
 
 
+@pytest.mark.slow
 def test_a_run_with_bad_steps_is_continued_exactly(tmp_path, fasta, monkeypatch):
     guard = (GUARD, "--trainer.callbacks.spike=3", "--trainer.callbacks.window=3")
     poison(monkeypatch, {4, 8}, 50.0)
@@ -123,6 +124,7 @@ def test_a_rollback_takes_the_last_checkpoint_and_other_data(tmp_path, fasta, mo
     assert curve(run, "train/rollbacks") == dict.fromkeys(range(9, 12), 1.0)
 
 
+@pytest.mark.slow
 def test_what_does_not_pass_ends_the_run(tmp_path, fasta, monkeypatch):
     poison(monkeypatch, range(6, 99))
     patience = "--trainer.callbacks.patience=2"
@@ -141,6 +143,7 @@ def test_what_does_not_pass_ends_the_run(tmp_path, fasta, monkeypatch):
         assert all(value.isfinite().all() for value in weights(run).values())
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_there_is_nothing_to_go_back_to(tmp_path, fasta, monkeypatch):
     poison(monkeypatch, range(1, 99))
     more = (GUARD, "--trainer.callbacks.action=rollback", "--trainer.callbacks.patience=2")
@@ -148,6 +151,7 @@ def test_without_a_checkpoint_there_is_nothing_to_go_back_to(tmp_path, fasta, mo
         fit(tmp_path, fasta, *OPTIONS, *more)
 
 
+@pytest.mark.slow
 def test_a_healthy_run_is_the_run_without_a_guard(tmp_path, fasta, monkeypatch):
     more = (GUARD, "--trainer.callbacks.spike=2", "--trainer.callbacks.window=2")
     guarded = fit(tmp_path, fasta, *OPTIONS, *more)
