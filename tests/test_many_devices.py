@@ -120,7 +120,7 @@ def test_uneven_ends_never_hang(tmp_path, strategy, count):
     )
     every = "--trainer.check_val_every_n_epoch=1"
     sanity = "--trainer.num_sanity_val_steps=1"
-    succeed(tmp_path, 2, words(tmp_path, fasta, *options, *epochs, every, sanity), limit=60)
+    succeed(tmp_path, 2, words(tmp_path, fasta, *options, *epochs, every, sanity), limit=200)
     assert len(curve(newest(tmp_path), "val/loss")) == 3
 
 
@@ -144,13 +144,28 @@ def run_and_fail(folder, fasta, rank, strategy="ddp", **options):
     )
     try:
         # The end of the stream: no process is left that could write into it.
-        _, text = process.communicate(timeout=150)
+        _, text = process.communicate(timeout=250)
+        seconds = time.time() - float((folder / "failed").read_text())
+        end = time.monotonic() + 10
+        while (left := alive(process.pid)) and time.monotonic() < end:
+            time.sleep(0.5)
     finally:
-        left = subprocess.run(["pgrep", "-s", str(process.pid)], check=False, capture_output=True)
-        for pid in left.stdout.split():
-            os.kill(int(pid), 9)
-    assert not left.stdout, text
-    return process.returncode, text, time.time() - float((folder / "failed").read_text())
+        for pid in alive(process.pid):
+            os.kill(pid, 9)
+    assert not left, text
+    return process.returncode, text, seconds
+
+
+def alive(session):
+    """Processes of a session that have not ended."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-s", str(session)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    pairs = (line.split() for line in found.stdout.splitlines())
+    return [int(pid) for pid, state in pairs if not state.startswith("Z")]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -238,8 +253,9 @@ def test_two_hosts_started_by_torchrun(tmp_path, fasta, one, network):
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
         }
-        local = f"--local-addr=10.77.0.{number}"
-        inside = ["ip", "netns", "exec", name, *command[:3], local, *command[3:]]
+        # Names are not resolved in here, so the host of the rendezvous has to be told that it is.
+        place = [f"--local-addr=10.77.0.{number}", f"--rdzv-conf=is_host={int(number == 1)}"]
+        inside = ["ip", "netns", "exec", name, *command[:3], *place, *command[3:]]
         processes.append(
             subprocess.Popen(
                 inside,
