@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ranks import succeed
+from ranks import fork, succeed
 from runs import ROOT, curve, newest, weights, words, write_fasta
 from test_ddp import COUNT, alone, as_shipped, assert_same
 
 from rnafm.cli import main
 from rnafm.modules.encoder import Encoder
+from rnafm.tasks.loading import load_task
 
 pytestmark = pytest.mark.slow
 
@@ -275,7 +276,6 @@ def test_two_hosts_started_by_torchrun(tmp_path, fasta, one, network):
 
 
 def test_shards_of_a_fine_tuning_task(tmp_path, monkeypatch):
-    """The contact task reads attention maps, past the usual way through a block."""
     monkeypatch.chdir(ROOT)
     options = [
         "fit",
@@ -294,6 +294,7 @@ def test_shards_of_a_fine_tuning_task(tmp_path, monkeypatch):
     ]
     succeed(tmp_path, 2, options)
     (best,) = tmp_path.rglob("best.ckpt")
-    from rnafm.tasks.loading import load_task
-
     assert load_task(best).objective.names
+    ends = fork(tmp_path, 2, [*options, "--model.adaptation.ema=0.9"])
+    assert [end.code for end in ends] == [1, 1]
+    assert "in shards cannot be averaged: set model.adaptation.ema to 0" in ends[0].text

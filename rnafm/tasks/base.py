@@ -150,14 +150,6 @@ class Task(pl.LightningModule):
         """What every run needs: of several processes none is left behind."""
         return [EndTogether()]
 
-    def configure_model(self) -> None:
-        """Divide the task over devices where the strategy asks for it; compiled before."""
-        if self.device_mesh is not None:
-            from rnafm.tasks.sharding import shard
-
-            mesh = self.device_mesh["data_parallel"]
-            shard(self, self.encoder.blocks, mesh, str(self.trainer.precision))
-
     def on_fit_start(self) -> None:
         """Remember the seed of the run; a continued run has it already."""
         if self._run_seed is None:

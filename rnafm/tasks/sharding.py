@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import (
@@ -55,9 +56,27 @@ class FSDP2Strategy(ModelParallelStrategy):
         )
 
     def setup_environment(self) -> None:
-        """Divide over all devices; Lightning would divide over nodes only."""
+        """Divide over all devices; Lightning would divide over nodes only.
+
+        Raises:
+            ValueError: If weights are to be averaged, which needs all of them on every device.
+        """
+        task: Any = self.lightning_module
+        if any(isinstance(each, WeightAveraging) for each in task.trainer.callbacks):
+            raise ValueError(
+                "weights that are in shards cannot be averaged: set model.adaptation.ema to 0, or "
+                "train under DDP (configs/trainer/ddp.yaml)"
+            )
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+        mesh = self.device_mesh["data_parallel"]
+
+        def configure_model() -> None:
+            shard(task, task.encoder.blocks, mesh, str(task.trainer.precision))
+
+        # Lightning calls it behind the task's setup, which compiles blocks. It is no method of
+        # tasks themselves: weights of those that have one are not averaged without a warning.
+        task.configure_model = configure_model
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """The whole weights, on the first process; the others help to gather them."""
