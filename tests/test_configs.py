@@ -12,6 +12,7 @@ from rnafm.checkpoints import Checkpoint, save_checkpoint
 from rnafm.cli import main
 from rnafm.data.vocabulary import Vocabulary
 from rnafm.modules import Encoder
+from rnafm.tasks import MaskedLM
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs" / "pretrain").glob("*.yaml"))
@@ -114,12 +115,28 @@ def test_parts_go_on_top_of_any_recipe(part, capsys):
         with pytest.raises(SystemExit) as exit_info:
             main(["fit", f"--config={recipe}", f"--config={part}", "--print_config"])
         assert exit_info.value.code == 0
-        printed = yaml.safe_load(capsys.readouterr().out)["trainer"]
-        for key, value in yaml.safe_load(part.read_text())["trainer"].items():
-            if not isinstance(value, dict):
-                assert printed[key] == value
-            else:
-                assert printed[key]["class_path"] == value["class_path"]
+        printed = yaml.safe_load(capsys.readouterr().out)
+        for group, values in yaml.safe_load(part.read_text()).items():
+            found = printed[group] if group == "trainer" else printed[group]["init_args"]
+            for key, value in values.get("init_args", values).items():
+                if isinstance(value, dict):
+                    assert found[key]["class_path"] == value["class_path"]
+                    assert value.get("init_args", {}).items() <= found[key]["init_args"].items()
+                else:
+                    assert found[key] == value
+
+
+def test_a_configuration_for_hardware_says_when_to_use_it():
+    trainers = sorted((ROOT / "configs" / "trainer").glob("*.yaml"))
+    assert {path.stem for path in trainers} >= {"ddp", "fsdp", "torchrun", "checkpointing"}
+    for path in trainers:
+        first = path.read_text().splitlines()[0]
+        assert first.startswith(("# Hardware: ", "# Memory: ")) and len(first) > 40, path
+
+
+def test_ddp_has_no_buffers_to_send():
+    task = MaskedLM(encoder={"num_layers": 1, "embed_dim": 16, "num_heads": 2, "ffn_dim": 16})
+    assert not list(task.buffers())
 
 
 def test_shipped_recipes_are_found_by_name_from_any_folder(tmp_path, monkeypatch, capsys):
