@@ -13,7 +13,6 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rnafm
 from rnafm.data.encoding import Encoder, Part
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ class _Worker:
     def __init__(self, settings: Mapping[str, Any], path: Path) -> None:
         self.path = path
         self._connection, theirs = Pipe()
-        package = str(Path(rnafm.__file__).parents[1])  # found last: nothing in it hides a module
+        package = str(Path(__file__).parents[2])  # found last: nothing in it hides a module
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", _START, str(theirs.fileno()), package],
             stdin=subprocess.DEVNULL,
