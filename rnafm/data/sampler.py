@@ -162,8 +162,8 @@ class PackSampler:
         variance = (lengths**3).mean() / (3 * mean) - ((lengths**2).mean() / (2 * mean)) ** 2
         free = packs * max(variance, 0.0)
         drawn = 0.0 if isinstance(self.order, Shuffle) else 2 * self.order.size * lengths.var()
-        margin = 6 * math.sqrt(free + drawn) / self.tokens_per_batch
-        return self._rounded(packs + math.ceil(margin))
+        margin = math.ceil(6 * math.sqrt(free + drawn) / self.tokens_per_batch)
+        return self._rounded(min(packs + margin, self.order.size))
 
     @property
     def starts(self) -> NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, redirect_stdout
+import importlib
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -69,19 +70,17 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
 
 def build_task(settings: dict[str, Any]) -> Task:
     """The task of a recipe, without memory for its parameters unless a checkpoint brings them."""
-    from rnafm.tasks import Task
-
     values = settings["model"]
-    given = (values.get("init_args") or {}).get("checkpoint")
-    with nullcontext() if given else torch.device("meta"):
-        return _instantiate(Task, values)  # type: ignore[no-any-return]
+    if not (values.get("init_args") or {}).get("checkpoint"):
+        # Some tasks compute with tensors when they are made, which needs real ones.
+        with suppress(Exception), torch.device("meta"):
+            return _instantiate(values)  # type: ignore[no-any-return]
+    return _instantiate(values)  # type: ignore[no-any-return]
 
 
 def build_data(settings: dict[str, Any]) -> RNADataModule:
     """The data module of a recipe; nothing is read yet."""
-    from rnafm.data.datamodule import RNADataModule
-
-    return _instantiate(RNADataModule, settings["data"])  # type: ignore[no-any-return]
+    return _instantiate(settings["data"])  # type: ignore[no-any-return]
 
 
 def optimizer_bytes(task: Task) -> float:
@@ -120,12 +119,16 @@ def is_sharded(settings: dict[str, Any]) -> bool:
     return name.rpartition(".")[2] in ("FSDP2Strategy", "ModelParallelStrategy")
 
 
-def _instantiate(base: type, values: dict[str, Any]) -> Any:
+def _instantiate(values: dict[str, Any]) -> Any:
+    """An object of the class that a configuration names, with its values."""
     from jsonargparse import ArgumentError, ArgumentParser
 
+    module, _, name = values["class_path"].rpartition(".")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(base, "it", fail_untyped=False)
+    # Not as one of the base's subclasses: the reason of an error would be lost among what it tried.
+    parser.add_class_arguments(getattr(importlib.import_module(module), name), "it")
     try:
-        return parser.instantiate_classes(parser.parse_object({"it": values})).it
+        config = parser.parse_object({"it": values.get("init_args") or {}})
     except ArgumentError as error:
         raise ValueError(str(error)) from error
+    return parser.instantiate_classes(config).it

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_all_errors_are_listed_at_once(capsys, tmp_path):
     broken.write_bytes(b"nothing")
     words = (f"--config={TINY}", f"--model.checkpoint={broken}", "--data.tokens_per_batch=100")
     errors = plan(capsys, *words, code=1)["errors"]
-    assert len(errors) == 1 and "x.ckpt" in errors[0]
+    assert len(errors) == 1 and errors[0].startswith(f"{broken}")
 
 
 def test_errors_are_shown_to_people(capsys, tmp_path):
@@ -178,6 +179,25 @@ def test_fine_tuning_is_planned_from_its_table(capsys, monkeypatch):
     assert cells["counted"] == "exactly" and cells["sequences of an epoch"] > 300
     steps = found["tables"]["steps"]
     assert steps["steps of the run"] == 10 * steps["steps of an epoch"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.encoder.num_heads=7"], "embed_dim 96 is not a multiple of num_heads 7"),
+        (["--data.val_fraction=3"], r"val_fraction \(3.0\) must lie between 0 and 1"),
+        (["--model.checkpoint=none.safetensors"], "no checkpoint at none.safetensors"),
+    ],
+)
+def test_reasons_are_those_of_a_run(capsys, options, message):
+    (error,) = plan(capsys, f"--config={TINY}", *options, code=1)["errors"]
+    assert re.match(message, error)
+
+
+def test_tasks_that_need_real_tensors(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = plan(capsys, "--config=configs/finetune/contact.yaml")
+    assert found["errors"] == [] and found["tables"]["model"]["task"] == "ContactPrediction"
 
 
 def test_a_billion_parameters_take_no_memory():
