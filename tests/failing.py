@@ -15,7 +15,7 @@ class Fail(pl.Callback):
     Args:
         rank: Which.
         folder: Where the time of the failure is written down.
-        hook: ``setup``, ``batch`` or ``validation``.
+        hook: ``setup``, ``batch``, ``backward`` (while gradients are being sent) or ``validation``.
         how: ``raise`` an exception, or be ``kill``ed.
         step: At which step.
     """
@@ -32,6 +32,12 @@ class Fail(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step:
             self._fail("batch", trainer)
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        if trainer.global_step == self.step and self.hook == "backward":
+            # Of the first layer, whose gradients are computed last.
+            weight = pl_module.encoder.embed_tokens.weight
+            weight.register_hook(lambda _: self._fail("backward", trainer))
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         if trainer.global_step == self.step:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -34,6 +35,7 @@ class EndTogether(pl.Callback):
 
     def __init__(self) -> None:
         self._failed = self._prepared = False
+        self._kept: Any = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Prepare for the end."""
@@ -53,6 +55,8 @@ class EndTogether(pl.Callback):
         if trainer.world_size == 1 or isinstance(exception, SystemExit):
             return  # all processes have agreed to stop, and save together
         self._failed = True
+        # What still sends gradients waits for the others when it is deleted, as teardown would do.
+        self._kept = trainer.strategy.model
         rank, first = trainer.global_rank, _first_to_fail(trainer.global_rank)
         if first == rank:
             what = f"{type(exception).__name__}: {exception}"
