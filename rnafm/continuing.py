@@ -90,11 +90,11 @@ def remove_empty_run(folder: Path) -> None:
             folder.rmdir()
 
 
-def say_done(trainer: Any) -> None:
+def say_done(trainer: Any, folder: str | None) -> None:
     """Tell a user where the run is and what comes next."""
     keepers = [each for each in trainer.checkpoint_callbacks if hasattr(each, "last_model_path")]
     path = next((each.last_model_path for each in keepers if each.last_model_path), None)
-    config = Path(trainer.log_dir or ".", "fit.yaml")
+    config = Path(folder or ".", "fit.yaml")
     if path is None or trainer.fast_dev_run:
         return
     logger.info("Done: %s", config.parent)

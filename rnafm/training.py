@@ -104,6 +104,7 @@ class TrainingCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where the run is and what comes next; an error if it is not all on the disk."""
+        folder = self.trainer.log_dir  # asked of the first process by all of them
         failed = getattr(self.trainer.strategy.checkpoint_io, "failed", {})
         if failed:
             listed = "; ".join(f"{path}: {reason}" for path, reason in failed.items())
@@ -112,7 +113,7 @@ class TrainingCLI(LightningCLI):
                 "was saved before is still there. Put the disk right and continue with "
                 "--ckpt_path last"
             )
-        say_done(self.trainer)
+        say_done(self.trainer, folder)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Leave nothing behind of a run that did not begin, such as a number of its own."""

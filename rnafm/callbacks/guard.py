@@ -178,12 +178,13 @@ class LossGuard(pl.Callback):
         return None
 
     def _write_down(self, trainer: pl.Trainer, reason: str, loss: float, norm: float) -> None:
+        folder = trainer.log_dir  # asked of the first process by all of them
         sequences: list[int] = [number for part in self._sequences for number in part.tolist()]
         if trainer.world_size > 1:
             parts: list[list[int]] = [[] for _ in range(trainer.world_size)]
             distributed.all_gather_object(parts, sequences)
             sequences = [each for part in parts for each in part]
-        if not trainer.is_global_zero or trainer.log_dir is None:
+        if not trainer.is_global_zero or folder is None:
             return
         line = {
             "step": trainer.global_step,
@@ -193,9 +194,8 @@ class LossGuard(pl.Callback):
             "grad_norm": norm if math.isfinite(norm) else str(norm),
             "sequences": sequences,
         }
-        folder = Path(trainer.log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / SKIPPED).open("a", encoding="utf-8") as file:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with Path(folder, SKIPPED).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def _roll_back(self, trainer: pl.Trainer) -> None:
