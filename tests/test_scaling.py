@@ -9,6 +9,7 @@ import pytest
 from runs import ROOT
 
 from rnafm.cli import main
+from rnafm.planning.plan import make_plan
 
 PAGE = ROOT / "docs" / "scale.md"
 
@@ -66,3 +67,5 @@ def test_commands_of_torchrun_are_understood(path, monkeypatch, capsys):
     (nodes,) = re.findall(r"--nnodes (\d+)", launcher)
     (each,) = re.findall(r"--nproc-per-node (\d+)", launcher)
     assert f"num_nodes: {nodes}" in printed and f"devices: {each}" in printed
+    sample = "--data.fasta=[examples/ncrna_sample.fa.gz]"
+    assert make_plan([*words[1:], sample]).errors == []
