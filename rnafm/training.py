@@ -90,6 +90,10 @@ class TrainingCLI(LightningCLI):
         """Add rnafm's own callbacks to those of the configuration."""
         config = self.config_init[self.subcommand].trainer
         callbacks = list(config.callbacks or [])
+        last = {type(each): each for each in callbacks}
+        callbacks = [  # of several, as of a recipe and of a script, the last one counts
+            each for each in callbacks if type(each) not in _ALWAYS or last[type(each)] is each
+        ]
         for kind in _ALWAYS:
             base = ProgressBar if kind is RunProgress else kind
             unwanted = kind is RunProgress and config.enable_progress_bar is False

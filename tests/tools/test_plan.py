@@ -159,6 +159,7 @@ def test_devices_and_a_step_in_tokens(capsys, fasta, tmp_path):
     assert hours == pytest.approx(timed["steps"]["tokens of the run"] / 2000 / 3600, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_shards_take_less(capsys, fasta):
     words = (f"--config={BIG}", f"--data.fasta=[{fasta}]", "--trainer.devices=8")
     fsdp = f"--config={CONFIGS / 'trainer' / 'fsdp.yaml'}"
@@ -177,6 +178,7 @@ def test_shards_take_less(capsys, fasta):
     assert "a batch will hardly fit" in note and "activation_checkpointing: true" in note
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_planned_from_its_table(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     found = plan(capsys, "--config=configs/finetune/sequence.yaml")
@@ -200,6 +202,7 @@ def test_reasons_are_those_of_a_run(capsys, options, message):
     assert re.match(message, error)
 
 
+@pytest.mark.slow
 def test_tasks_that_need_real_tensors(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     found = plan(capsys, "--config=configs/finetune/contact.yaml")
