@@ -42,6 +42,7 @@ def stand_in(spec, labels):
         names=[f"rna{i}" for i in range(NUM)],
         sequences=["ACGUACGUACGUACGU" + "A" * (i % 7) for i in range(NUM)],
         columns={},
+        similarity={},
         rows={"train": np.arange(0), "test": np.arange(NUM)},
         facts={"leaks": {"test": LEAKS}, "data": "x of some/folder/x.csv"},
         description="x of some/folder/x.csv",

@@ -66,7 +66,7 @@ def test_a_split_holds_its_own_sequences_only(store):
 def test_long_sequences_are_cropped_to_windows_that_change_with_the_epoch(store):
     loader = PackLoader(dataset(store, max_length=20), 200)
     windows = []
-    for epoch in range(40):
+    for epoch in range(25):
         loader.sampler.set_epoch(epoch)
         windows.append({i: s for batch in loader for i, s in sequences(batch).items()})
     for index in range(300):
@@ -80,7 +80,7 @@ def test_long_sequences_are_cropped_to_windows_that_change_with_the_epoch(store)
 
 
 def test_all_windows_are_equally_likely(store):
-    index, epochs = int(np.argmax(LENGTHS)), 4000
+    index, epochs = int(np.argmax(LENGTHS)), 1500
     room = int(LENGTHS[index])
     single = dataset(store, max_length=1, indices=np.array([index]))
     begins = [int(single[(epoch, 0, 1)].tokens[1]) for epoch in range(epochs)]
@@ -88,7 +88,7 @@ def test_all_windows_are_equally_likely(store):
         store.tokens[store.offsets[index] : store.offsets[index + 1]], minlength=10
     )
     counts = np.bincount(begins, minlength=10)
-    assert np.abs(counts / epochs - expected / room).max() < 0.04
+    assert np.abs(counts / epochs - expected / room).max() < 0.05
 
 
 def test_the_same_seed_and_epoch_give_the_same_batches_with_workers(store):

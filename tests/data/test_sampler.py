@@ -64,7 +64,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_a_state_continues_with_exactly_what_is_left(batches, world_size):
     def samplers():
         return [
-            PackSampler(LENGTHS, 4096, rank=r, world_size=world_size) for r in range(world_size)
+            PackSampler(LENGTHS[:500], 2048, rank=r, world_size=world_size) for r in range(world_size)
         ]
 
     before, after = samplers(), samplers()
@@ -162,13 +162,13 @@ def test_a_part_that_was_divided_anew_resumes_bit_for_bit(world_size, first, sec
     def resumed(state):
         ranks, budget, accumulate = other
         samplers = [
-            PackSampler(LENGTHS, budget, rank=r, world_size=ranks, accumulate=accumulate)
+            PackSampler(LENGTHS[:400], budget, rank=r, world_size=ranks, accumulate=accumulate)
             for r in range(ranks)
         ]
         same = {one.load(state) for one in samplers}
         return samplers, same
 
-    before = PackSampler(LENGTHS, 4096, world_size=world_size)
+    before = PackSampler(LENGTHS[:400], 4096, world_size=world_size)
     state = before.state(min(first, len(before) - 1))
     samplers, _ = resumed(state)
     whole = packs(*samplers)
