@@ -30,7 +30,7 @@ from rnafm.callbacks import (
     TestReport,
     Throughput,
 )
-from rnafm.callbacks.preemption import requeue_job
+from rnafm.callbacks.slurm import requeue_job
 from rnafm.continuing import (
     NAMES,
     check_task,

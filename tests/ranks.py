@@ -72,8 +72,8 @@ def succeed(folder, world_size, words, limit=100):
 
 def _run(words, environment, path: Path):
     os.environ.update(environment)
-    # Those of the compiler are not shown to users; buffers are about to be called otherwise.
-    for text in ("`torch.jit", "The .grad attribute", "`broadcast_buffers`"):
+    # Those of the compiler are not shown to users.
+    for text in ("`torch.jit", "The .grad attribute"):
         warnings.filterwarnings("ignore", text)
     file = path.open("w")  # open until the end: what ends the process is printed last
     os.dup2(file.fileno(), 1)

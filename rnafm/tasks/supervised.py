@@ -170,7 +170,8 @@ class SupervisedTask(Task):
     def configure_callbacks(self) -> list[pl.Callback]:
         """Averaging and early stopping, if asked for."""
         device = self.trainer.strategy.root_device
-        return self.adaptation.callbacks(self.monitor, self.monitor_mode, device)
+        own = self.adaptation.callbacks(self.monitor, self.monitor_mode, device)
+        return [*super().configure_callbacks(), *own]
 
     def lr_scale(self, name: str) -> float:
         """See :class:`Adaptation`."""
