@@ -241,6 +241,7 @@ def test_two_real_folds(tmp_path, monkeypatch, capsys):
         f"--data.files=[{tmp_path / TABLE}]",
         "--data.labels=[y]",
         "--data.split={by: hash, val: 0.2}",
+        "--data.on_leak=warn",
         "--model.objective.init_args.names=[a, b]",
         "--model.encoder={num_layers: 1, embed_dim: 16, num_heads: 2, ffn_dim: 32}",
         "--trainer.max_epochs=1",
