@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import distributed
 
@@ -199,7 +200,7 @@ class Preemption(pl.Callback):
         if getattr(trainer.strategy.checkpoint_io, "failed", {}):
             saved, code = [], 1
         environment = getattr(trainer.strategy, "cluster_environment", None)
-        if trainer.local_rank and not getattr(environment, "creates_processes_externally", True):
+        if trainer.local_rank and isinstance(environment, LightningEnvironment):
             code = 0  # at another one Lightning kills the process that started this one
         requeue = trainer.is_global_zero and self._requeues(signum)
         raise Preempted(signum, code, trainer.global_step, saved, requeue=requeue)

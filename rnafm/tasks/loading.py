@@ -43,22 +43,23 @@ def load_task(path: str | PathLike[str]) -> SupervisedTask:
             raise ValueError(f"{path} {_untrained('holds no fine-tuned task', path)}")
         task: SupervisedTask = ContactPrediction(checkpoint=path)
         return task.eval()
-    kind = _find(content["task"], path)
-    values = {  # without what the command line adds: _class_path, _instantiator
-        name: value
-        for name, value in content["hyper_parameters"].items()
-        if not name.startswith("_")
-    }
+    kind = _find(str(content["task"]), path)
+    load_checkpoint(path)  # compares shapes with the configuration before memory is taken for it
     try:
+        values = {  # without what the command line adds: _class_path, _instantiator
+            name: value
+            for name, value in content["hyper_parameters"].items()
+            if not name.startswith("_")
+        }
         task = kind(**values)
         task.load_state_dict(content["state_dict"])
-    except (TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        task.on_load_checkpoint(content)
+    except Exception as error:  # a broken file may lack anything, anywhere
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
             f"{path} does not fit {content['task']} as it is now ({reason}); use the code that it "
             "was trained with"
         ) from error
-    task.on_load_checkpoint(content)
     return task.eval()
 
 

@@ -3,7 +3,6 @@
 import re
 import sys
 import types
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -153,8 +152,10 @@ def test_checkpoints_without_a_task(tmp_path):
     ],
 )
 def test_checkpoints_of_other_code(tmp_path, name, message):
-    values = {"encoder": asdict(TINY), "vocabulary": "rna", "hidden_dims": 3}
-    values["objective"] = Regression().to_dict()
-    torch.save({"task": name, "hyper_parameters": values, "state_dict": {}}, tmp_path / "x.ckpt")
+    make("sequence", tmp_path / "x.ckpt", Regression())
+    content = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    content["task"] = name
+    content["hyper_parameters"]["hidden_dims"] = content["hyper_parameters"].pop("hidden_dim")
+    torch.save(content, tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match=message):
         load_task(tmp_path / "x.ckpt")
