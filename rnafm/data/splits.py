@@ -72,7 +72,7 @@ def split_by_group(
     else:
         numbers = np.array([_number(name) for name in categories], np.uint64)
         chosen = np.array([name != "" for name in categories], np.bool_)
-    chosen &= (finalise(numbers ^ np.uint64(_number(salt))) < _limit(fraction))
+    chosen &= finalise(numbers ^ np.uint64(_number(salt))) < _limit(fraction)
     held_out: NDArray[np.bool_] = chosen[codes]
     num_groups = int(np.count_nonzero(np.bincount(codes, minlength=len(numbers))))
     _refuse_empty(held_out, fraction, f"{num_groups:,} groups", "groups")
