@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import sys
@@ -52,6 +53,7 @@ def main(args: Sequence[str] | None = None) -> None:
             run(None if args is None else words)
         except (ValueError, OSError) as error:
             if not _is_message(error):
+                _end_if_disk(words[0], error)
                 raise
             sys.exit(f"rnafm {words[0]}: {error}")
     else:
@@ -65,6 +67,21 @@ def _is_message(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("rnafm.")
+
+
+def _end_if_disk(verb: str, error: BaseException) -> None:
+    """End with one line where a library could not write: its traceback says nothing more."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return
+    remedies = {
+        **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there"),
+        **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
+    }
+    if error.errno in remedies:
+        sys.exit(
+            f"rnafm {verb}: {error.filename}: {error.strerror}; {remedies[error.errno]}, or give "
+            "another folder (--trainer.logger.init_args.save_dir)"
+        )
 
 
 def find_tool(name: str) -> Callable[..., Any]:
@@ -121,6 +138,8 @@ def _run_tool(name: str, words: list[str]) -> None:
     options = vars(parser.instantiate_classes(parser.parse_args(_plain(words, hints))))
     try:
         function(*rest, **options)
+    except KeyboardInterrupt:  # what there is to say is said
+        sys.exit(130)
     except (ValueError, OSError) as error:  # what a user can put right needs no traceback
         sys.exit(f"rnafm {name}: {error}")
 

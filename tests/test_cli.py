@@ -64,3 +64,21 @@ def test_a_wrong_option_names_it(capsys):
     with pytest.raises(SystemExit):
         main(["fill-mask", "--checkpont", "x", "A<mask>"])
     assert "checkpont" in capsys.readouterr().err
+
+
+def test_a_disk_that_a_library_cannot_write_to_is_one_line(monkeypatch):
+    def refuse(_):
+        raise OSError(30, "Read-only file system", "runs/small")
+
+    monkeypatch.setattr("rnafm.training.run", refuse)
+    with pytest.raises(
+        SystemExit, match=r"fit: runs/small: Read-only file system; make it writable, or give ano"
+    ):
+        main(["fit"])
+
+    def fail(_):
+        raise OSError(5, "Input/output error", "runs/small")
+
+    monkeypatch.setattr("rnafm.training.run", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        main(["fit"])

@@ -38,7 +38,9 @@ def test_the_data_are_those_that_are_hard(tmp_path):
     assert len(sampler) == 13
 
 
-@pytest.mark.parametrize("stop", [3, 10, 13, 23, 26])
+@pytest.mark.parametrize(
+    "stop", [10, 13, 23, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (3, 26))]
+)
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, whole, stop):
     # The stops lie inside and at the end of epochs, on and between validations.
     fasta = write_fasta(tmp_path / "x.fa", COUNT)

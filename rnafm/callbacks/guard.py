@@ -137,8 +137,10 @@ class LossGuard(pl.Callback):
         self._write_down(trainer, reason, loss, norm)
         about = f"step {trainer.global_step}: {reason}"
         if self.action == "stop":
+            _save_no_more(trainer)
             raise ValueError(f"{about}; LossGuard.action is stop, so the run ends here")
         if self.action == "skip" and self.in_a_row >= self.patience:
+            _save_no_more(trainer)
             raise ValueError(
                 f"{about}, as in {self.in_a_row} steps in a row: this does not pass by itself. "
                 "Lower the learning rate, look at the sequences in skipped.jsonl, or continue from "
@@ -238,6 +240,13 @@ class LossGuard(pl.Callback):
             self.rollbacks,
             self.max_rollbacks,
         )
+
+
+def _save_no_more(trainer: pl.Trainer) -> None:
+    """Leave the checkpoints that there are: the weights of this moment may be of no use."""
+    for each in trainer.checkpoint_callbacks:
+        if isinstance(each, ModelCheckpoint):
+            each.save_on_exception = False
 
 
 def _gradient_norm(optimizer: Optimizer) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from rnafm.files import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+logger = logging.getLogger(__name__)
 
 _MAX_POINTS = 2000
 
@@ -102,8 +105,11 @@ class LossCurve(pl.Callback):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
-        with atomic(path) as temporary:
-            figure.savefig(temporary, format="png")
+        try:
+            with atomic(path) as temporary:
+                figure.savefig(temporary, format="png")
+        except OSError as error:  # a full disk does not end a run
+            logger.warning("%s: is not drawn (%s)", path, error.strerror or error)
 
 
 def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

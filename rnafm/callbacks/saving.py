@@ -28,6 +28,7 @@ class SaveLast(pl.Callback):
             raise ValueError(f"every_n_steps ({every_n_steps}) must be 0 or more")
         self.every_n_steps = every_n_steps
         self._step = -1
+        self._begun = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Have files rather than links, which are removed before they are made anew."""
@@ -45,7 +46,16 @@ class SaveLast(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember where the run begins: that is saved already."""
-        self._step = max(self._step, trainer.global_step)
+        self._step, self._begun = max(self._step, trainer.global_step), True
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save nothing of a run that did not begin, such as one that could not be continued."""
+        if not self._begun:
+            for each in trainer.checkpoint_callbacks:
+                if isinstance(each, ModelCheckpoint):
+                    each.save_on_exception = False
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

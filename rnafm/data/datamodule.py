@@ -63,7 +63,7 @@ class RNADataModule(pl.LightningDataModule):
             raise ValueError(
                 f"data.tokens_per_step ({self.tokens_per_step:,}) is less than one batch of "
                 f"tokens_per_batch ({self.tokens_per_batch:,}) on each of {world_size} devices; "
-                "lower tokens_per_batch"
+                "lower tokens_per_batch, or raise tokens_per_step"
             )
         return max(1, round(self.tokens_per_step / together))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 NAME = "store.json"
+_SHOWN = 4  # differences that are listed
 _LARGEST = 512 << 20  # bytes: what is read at once
 _HEAD = b'{\n "digest": "'
 _BLANK = b"0" * 32
@@ -114,14 +115,16 @@ def changed_files(sources: Sequence[Any], files: Sequence[FastaFile]) -> str | N
 
 
 def _changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The first difference of two sets of plain values."""
+    """The differences of two sets of plain values."""
+    changes = []
     for key in sorted({*found, *wanted}):
         before, now = found.get(key), wanted.get(key)
         if isinstance(before, dict) and isinstance(now, dict) and before != now:
-            return _changes(before, now)
-        if before != now:
-            return f"{key} was {_short(before)} and is {_short(now)}"
-    return "nothing"
+            changes.append(_changes(before, now))
+        elif before != now:
+            changes.append(f"{key} was {_short(before)} and is {_short(now)}")
+    more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+    return ", ".join(changes[:_SHOWN]) + more
 
 
 def _short(value: object) -> str:

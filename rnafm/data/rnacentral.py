@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_GROUPS = ("cluster", "family", "clan")  # columns whose groups are relatives
+
 
 class RNAcentralDataModule(RNADataModule):
     """Streams FASTA(.gz) files of RNAs (or coding sequences) into packs for pretraining.
@@ -147,10 +149,12 @@ class RNAcentralDataModule(RNADataModule):
         """Which sequences are for validation, (B,)."""
         if self.split_by != "sequence":
             return split_by_group(*mixture.column(self.split_by), self.val_fraction)
+        columns = mixture.stores[0].columns
+        groups = [name for name in _GROUPS if name in columns] or columns
         logger.info(
             "val: single sequences, by their hash. Most have relatives in training, so their loss "
             "says little about new families: for that set data.split_by to a column (%s)",
-            ", ".join(mixture.stores[0].columns) or "there is none",
+            ", ".join(groups) or "there is none",
         )
         return split_by_hash(mixture.hashes, self.val_fraction)
 

@@ -195,6 +195,7 @@ def build_store(  # noqa: PLR0913  # one option each
     on_unknown: OnUnknown = "error",
     num_workers: int | None = None,
     annotate: Callable[[Path], None] | None = None,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> SequenceStore:
     """Read FASTA files once, in order, into a store; or open the store if it is up to date.
@@ -218,6 +219,9 @@ def build_store(  # noqa: PLR0913  # one option each
         annotate: Called with a folder that holds the store before anything contained is left out,
             to add columns with :func:`rnafm.data.store_columns.add_columns`: so what is left out is
             counted by their types. Not called if the store is up to date.
+        overwrite: Whether a store may be replaced that took long to make: one without contained
+            sequences, or with columns that were added. Any other is, where settings or files are
+            not the same.
         progress: Whether to show progress on standard error.
 
     Raises:
@@ -245,6 +249,8 @@ def build_store(  # noqa: PLR0913  # one option each
             change = difference(path, wanted, files)  # another process may just have built it
             if change is not None:
                 if path.exists():
+                    if not overwrite:
+                        _keep_if_costly(path, change)
                     logger.warning("%s: is built again, since %s", path, change)
                 build.run()
                 return SequenceStore(path)
@@ -253,3 +259,20 @@ def build_store(  # noqa: PLR0913  # one option each
             build.clean_finished()
     logger.info("%s: is up to date and used as it is", path)
     return SequenceStore(path)
+
+
+def _keep_if_costly(path: Path, change: str) -> None:
+    """Refuse to replace what took hours to make because an option was forgotten."""
+    try:
+        info = read_manifest(path / NAME)
+    except (ValueError, OSError):
+        return  # it is of no use as it is
+    added = [f"with {name}" for name in info.get("added", {})]
+    if info["settings"]["filters"]["redundancy"] == "contained":
+        added.insert(0, "without contained sequences")
+    if added:
+        raise ValueError(
+            f"{path}: is a store {' and '.join(added)}, and would be built again, since {change}. "
+            "Give the same settings; or use it as it is (rnafm fit --data.fasta null --data.store "
+            f"{path}); or replace it with rnafm prepare --overwrite"
+        )

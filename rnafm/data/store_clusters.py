@@ -78,19 +78,9 @@ def cluster_store(
         OSError: If the disk is full or the folder of the store read-only.
         ChildProcessError: If mmseqs failed; with what it wrote.
     """
-    if not _LEAST <= identity <= 1:
-        raise ValueError(
-            f"identity ({identity}) must lie between {_LEAST} and 1 for clusters by mmseqs; for "
-            "more distant relatives split by a column such as the family"
-        )
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage ({coverage}) must be over 0 and at most 1; 0.8 is usual")
-    program = shutil.which("mmseqs")
-    if program is None:
-        raise ValueError(
-            "clusters of a store need mmseqs, and there is none on the PATH; install it (apt-get "
-            "install mmseqs2, or conda install -c bioconda mmseqs2), or leave out the clusters"
-        )
+    program = find_mmseqs(identity)
     num_threads = num_threads or len(os.sched_getaffinity(0))
     settings = f"--min-seq-id {identity} -c {coverage} --cov-mode 0"
     longest = int(store.lengths.max(initial=0)) * store.vocabulary.letters_per_token
@@ -149,6 +139,26 @@ class _Run:
                 f"little, or see what it wrote:\n{last}"
             )
         return written
+
+
+def find_mmseqs(identity: float) -> str:
+    """The program, before anything costly is begun.
+
+    Raises:
+        ValueError: If it is missing, or cannot find clusters of this identity.
+    """
+    if not _LEAST <= identity <= 1:
+        raise ValueError(
+            f"identity ({identity}) must lie between {_LEAST} and 1 for clusters by mmseqs; for "
+            "more distant relatives split by a column such as the family"
+        )
+    program = shutil.which("mmseqs")
+    if program is None:
+        raise ValueError(
+            "clusters of a store need mmseqs, and there is none on the PATH; install it (apt-get "
+            "install mmseqs2, or conda install -c bioconda mmseqs2), or leave out the clusters"
+        )
+    return program
 
 
 def _end(log: IO[bytes]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path  # noqa: TC003  # the command line reads the signature
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +25,7 @@ def prepare(  # noqa: PLR0913  # one option each
     cluster: float | None = None,
     on_unknown: Literal["error", "unk"] = "error",
     num_workers: int | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
 ) -> None:
     """Read FASTA files once and write the token store that pretraining reads.
@@ -50,13 +53,12 @@ def prepare(  # noqa: PLR0913  # one option each
         on_unknown: What to do about letters that the vocabulary lacks: stop, or write <unk>.
         num_workers: Processes that encode, of about 130 MB each; by default one per core, at most
             8, and none besides this one for small files.
+        overwrite: Replace a store of other settings or files also if it took long to make: one
+            without contained sequences, or with metadata or clusters.
         quiet: Show neither progress nor report.
     """
-    import numpy as np
-
-    from rnafm.data.redundancy_report import redundancy_of_store
-    from rnafm.data.report import draw_lengths, report_of_store
     from rnafm.data.store import Filters, SequenceStore, build_store
+    from rnafm.data.store_clusters import find_mmseqs
     from rnafm.data.vocabulary import Vocabulary
 
     words = Vocabulary.named(vocabulary)
@@ -67,6 +69,11 @@ def prepare(  # noqa: PLR0913  # one option each
         max_ambiguous=max_ambiguous,
         redundancy=redundancy,
     )
+
+    if cluster is not None:
+        find_mmseqs(cluster)
+    if not quiet:
+        _show_messages()
 
     def annotate(folder: Path) -> None:
         _with_metadata(SequenceStore(folder), metadata or [], progress=not quiet)
@@ -80,20 +87,30 @@ def prepare(  # noqa: PLR0913  # one option each
         on_unknown=on_unknown,
         num_workers=num_workers,
         annotate=annotate if metadata else None,
+        overwrite=overwrite,
         progress=not quiet,
     )
     if metadata:
         store = _with_metadata(store, metadata, progress=not quiet)
     if cluster is not None:
         store = _with_clusters(store, cluster, progress=not quiet)
+    _report(store, quiet=quiet)
+
+
+def _report(store: SequenceStore, *, quiet: bool) -> None:
+    """Draw the lengths, and say what is in the store."""
+    import numpy as np
+    from rich.console import Console
+
+    from rnafm.data.redundancy_report import redundancy_of_store
+    from rnafm.data.report import draw_lengths, report_of_store
+
     picture = store.path / "lengths.png"
     report = report_of_store(store)
     if not picture.exists():
         draw_lengths(report, picture)
     if quiet:
         return
-    from rich.console import Console
-
     console = Console(soft_wrap=True)
     console.print(report.table())
     if table := redundancy_of_store(store):
@@ -108,6 +125,13 @@ def prepare(  # noqa: PLR0913  # one option each
     print(f"store: {store.path}\npicture of the lengths: {picture}")
 
 
+def _show_messages() -> None:
+    """Say what is gone on with, or left out."""
+    package = logging.getLogger("rnafm")
+    package.setLevel(logging.INFO)
+    package.handlers = [logging.StreamHandler(sys.stderr)]
+
+
 def _with_metadata(store: SequenceStore, tables: list[Path], *, progress: bool) -> SequenceStore:
     """The store with columns of these tables; those that it has are kept if the tables are."""
     from rnafm.data.annotations import read_annotations
@@ -120,6 +144,11 @@ def _with_metadata(store: SequenceStore, tables: list[Path], *, progress: bool) 
     if added and changed_files(added["files"], files) is None:
         return store
     found = read_annotations(store.names(), tables, progress=progress)
+    if not any((codes > 0).any() for codes, _ in found.columns.values()):
+        raise ValueError(
+            f"{', '.join(map(str, tables))}: no row is about a sequence of {store.path}, such as "
+            f"{store.name(0)!r}; names have to be RNAcentral's (URS...)"
+        )
     settings = {"files": [file.identify() for file in files], "counts": found.counts}
     return add_columns(store.path, found.columns, {"metadata": settings})
 

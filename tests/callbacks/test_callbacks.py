@@ -1,4 +1,5 @@
 import csv
+import errno
 import logging
 import os
 import time
@@ -66,6 +67,18 @@ def test_the_loss_curve_is_drawn_and_goes_on(run, tmp_path):
     assert continued.state_dict() == state
     continued.draw(tmp_path / "a" / "loss.png")
     assert list((tmp_path / "a").iterdir()) == [tmp_path / "a" / "loss.png"]
+
+
+def test_a_picture_that_cannot_be_written_does_not_end_the_run(tmp_path, monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    curve = LossCurve()
+    curve.load_state_dict({"train": [(1, 1.0), (2, 0.5)], "val": [], "baseline": None})
+    curve.draw(tmp_path / "loss.png")
+    assert "loss.png: is not drawn (No space left on device)" in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 def test_smoothing_is_a_moving_mean():

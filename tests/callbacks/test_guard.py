@@ -138,7 +138,7 @@ def test_what_does_not_pass_ends_the_run(tmp_path, fasta, monkeypatch):
     ):
         with pytest.raises(SystemExit, match=f"rnafm fit: {message}"):
             fit(tmp_path, fasta, *OPTIONS, "--trainer.max_steps=20", *more)
-    # All of them are saved, and as good as before.
+    # What was saved before stays, and what is in doubt is not saved.
     for run in (tmp_path / "run").iterdir():
         assert all(value.isfinite().all() for value in weights(run).values())
 

@@ -64,7 +64,8 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_a_state_continues_with_exactly_what_is_left(batches, world_size):
     def samplers():
         return [
-            PackSampler(LENGTHS[:500], 2048, rank=r, world_size=world_size) for r in range(world_size)
+            PackSampler(LENGTHS[:500], 2048, rank=r, world_size=world_size)
+            for r in range(world_size)
         ]
 
     before, after = samplers(), samplers()

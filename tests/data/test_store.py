@@ -26,6 +26,7 @@ from rnafm.data.fasta import Record, write_fasta
 from rnafm.data.filters import sequence_digests
 from rnafm.data.manifest import write_manifest
 from rnafm.data.store import Filters, SequenceStore, build_store
+from rnafm.data.store_columns import add_columns
 from rnafm.data.vocabulary import Vocabulary
 
 RNA, CODON = Vocabulary.named("rna"), Vocabulary.named("codon")
@@ -520,3 +521,31 @@ class TestWriting:
         assert first.fingerprint == second.fingerprint
         for name in set(names(first.path)) - {"store.json"}:
             assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
+
+
+class TestCostly:
+    """What took long to make is not replaced because an option was forgotten."""
+
+    def test_a_store_without_contained_sequences(self, tmp_path):
+        pytest.importorskip("numba")
+        contained = Filters(redundancy="contained")
+        first = build(tmp_path, filters=contained)
+        with pytest.raises(
+            ValueError,
+            match=r"store: is a store without contained sequences, .* since its settings are others"
+            r": columns was None and is '\(\?P<x>.\)', redundancy was 'contained' and is 'exact'\."
+            r" Give the same settings; or use it as it is .*--data.store .*--overwrite",
+        ):
+            build(tmp_path, columns="(?P<x>.)")
+        assert SequenceStore(first.path).fingerprint == first.fingerprint
+        second = build(tmp_path, overwrite=True)
+        assert second.info["settings"]["filters"]["redundancy"] == "exact"
+
+    def test_a_store_with_added_columns(self, tmp_path):
+        first = build(tmp_path)
+        codes = np.arange(len(first), dtype=np.int64)
+        add_columns(first.path, {"cluster": (codes, None)}, {"cluster": {"identity": 0.8}})
+        with pytest.raises(ValueError, match=r"is a store with cluster, and would be built again"):
+            build(tmp_path, filters=ALL)
+        assert "cluster" in SequenceStore(first.path).columns
+        assert "cluster" in build(tmp_path).columns

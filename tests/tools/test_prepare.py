@@ -62,7 +62,7 @@ def test_a_store_that_is_there_is_reported_again(fasta, capsys):
     picture.unlink()
     main(["prepare", str(fasta)])
     output, error = capsys.readouterr()
-    assert "records read" in output and error == ""
+    assert "records read" in output and "is up to date and used as it is" in error
     assert picture.exists()
 
 
@@ -124,6 +124,16 @@ class TestAddedColumns:
         assert store.column("cluster")[0].tolist() == [0, 1] and store.column("cluster")[1] is None
         assert store.info["added"]["cluster"] == {"identity": 0.9, "method": "mmseqs 1"}
         store.verify()
+
+    def test_metadata_of_other_sequences(self, fasta, tmp_path):
+        table = tmp_path / "id_mapping.tsv"
+        table.write_text("URS0000000001\tRFAM\tRF1\t562\trRNA\t\n")
+        before = SequenceStore.open(fasta.with_name("x.fa.gz.rna.store"))
+        with pytest.raises(
+            SystemExit, match=r"id_mapping.tsv: no row is about a sequence of .*names have to be"
+        ):
+            main(["prepare", str(fasta), "--metadata", f"[{table}]"])
+        assert SequenceStore.open(before.path).fingerprint == before.fingerprint
 
     def test_metadata(self, tmp_path, monkeypatch):
         records = [Record("URS0000000001", "ACGU" * 9), Record("URS0000000002_9606", "GGCC" * 9)]
@@ -194,3 +204,24 @@ def test_lines_now_and_then_elsewhere(capsys):
         "), 0 s left"
     )
     assert last.startswith("prepare x: 40 records, 8,000 nt in 0.0 s (")
+
+
+def test_clusters_that_cannot_be_are_refused_before_anything_is_done(fasta, monkeypatch):
+    main(["prepare", str(fasta), "--quiet"])
+    monkeypatch.setattr(Build, "run", None)
+    words = ["prepare", str(fasta), "--min-length", "3"]
+    with pytest.raises(SystemExit, match=r"identity \(80.0\) must lie between 0.5 and 1"):
+        main([*words, "--cluster", "80"])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match=r"there is none on the PATH; install it"):
+        main([*words, "--cluster", "0.8"])
+
+
+def test_an_interrupted_command_says_no_more_than_it_has_to(fasta, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Build, "run", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare", str(fasta)])
+    assert stop.value.code == 130
