@@ -175,15 +175,16 @@ def test_whatever_comes_and_whenever(tmp_path, fasta, whole):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_workers_outlive_a_signal_to_all_processes(tmp_path, fasta):
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGUSR1, 75), (signal.SIGTERM, 143)])
+def test_workers_outlive_a_signal_to_all_processes(tmp_path, fasta, signum, code):
     # As SLURM sends it: a worker that died of it would end the run with an error.
     options = (*OPTIONS, "--data.num_workers=2", "--trainer.max_steps=100000")
     child = in_another_process(fit, tmp_path, fasta, *options)
     left = time.monotonic() + 60
     while not list(tmp_path.rglob("last.ckpt")) and time.monotonic() < left:
         time.sleep(0.05)
-    os.killpg(child, signal.SIGUSR1)
-    assert exit_code(child) == 75
+    os.killpg(child, signum)
+    assert exit_code(child) == code
     assert torch.load(newest(tmp_path) / "checkpoints" / "last.ckpt")["global_step"] >= 5
 
 

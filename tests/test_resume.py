@@ -73,6 +73,8 @@ def test_accumulated_gradients_are_not_lost(tmp_path):
         assert value.equal(weights(whole)[name]), name
     with pytest.raises(SystemExit, match=r"val_check_interval \(5\).* multiple of .*\(2\)"):
         fit(tmp_path, fasta, *options, "--trainer.val_check_interval=5")
+    with pytest.raises(SystemExit, match=r"limit_train_batches \(5\) .* multiple of .*\(2\)"):
+        fit(tmp_path, fasta, *options, "--trainer.limit_train_batches=5")
 
 
 def test_a_run_on_other_data_is_not_continued(tmp_path):

@@ -168,12 +168,11 @@ class Preemption(pl.Callback):
 
     def _note(self, number: int, _: Any) -> None:
         signum = signal.Signals(number)
-        if os.getpid() != self._process:  # in a worker, which its parent tells when to stop
-            if signum == signal.SIGTERM:  # unless it is not heard: the second one works
-                signal.signal(signum, signal.SIG_DFL)
-        elif not self._training:
+        if os.getpid() != self._process:
+            return  # in a worker, which its parent tells when to stop
+        if not self._training:
             raise Preempted(signum, EXIT_CODES[signum], requeue=self._requeues(signum))
-        elif self._received != signal.SIGTERM:
+        if self._received != signal.SIGTERM:
             self._received = signum
 
     def _requeues(self, signum: signal.Signals) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,7 @@ class PackLoader:
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
+            worker_init_fn=_outlive_a_signal,
         )
         self._batches = 0
         self.cut_anew = False
@@ -179,3 +181,12 @@ class PackLoader:
         """Continue behind the last batch that was handed out before the state was taken."""
         self.cut_anew = not self.sampler.load(state)
         self._batches = self.sampler.done
+
+
+def _outlive_a_signal(_: int) -> None:
+    """Leave it to the parent when a worker ends; torch's own handler dies of SIGTERM at once.
+
+    A cluster sends it to all processes of a run. A second one works, in case that the parent is
+    gone.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rnafm.continuing import NAMES
 from rnafm.planning.recipe import is_sharded
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def check_intervals(
 def check_checkpoint(settings: dict[str, Any], findings: Findings) -> None:
     """What the run continues from has to be there."""
     path = settings.get("ckpt_path")
-    if path in (None, "last", "best") or "://" in path:
+    if path in (None, *NAMES) or "://" in path:
         return
     if not Path(path).exists():
         findings.errors.append(f"{path}: there is no such checkpoint; correct --ckpt_path")

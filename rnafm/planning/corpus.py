@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = 50_000  # sequences that an estimate rests on, at the beginning of each file
 _PLACES = ("fasta", "files", "val_files", "test_files")
+_WINDOW = 1 << 20  # places of an order that are looked at together
 
 
 @dataclass(frozen=True)
@@ -211,19 +212,23 @@ def _count(
     """Count an epoch, with the packs that the sampler will make."""
     spent = tokens if costs is None else costs
     sampler = PackSampler(spent, budget, order=order, **division)
-    # An epoch may visit some sequences more often than others: on average as often.
-    visits = order.size / len(tokens)
+    visits = np.ones(len(tokens), np.int64)
+    if not isinstance(order, Shuffle):  # which visits every sequence once
+        visits[:] = 0
+        for start in range(0, order.size, _WINDOW):
+            places = order(0, start, min(start + _WINDOW, order.size)) % len(tokens)
+            visits += np.bincount(places, minlength=len(tokens))
     values = tokens.astype(np.int64)
     return Corpus(
         source=source,
         exact=True,
         sequences=order.size,
-        tokens=round(int(values.sum()) * visits),
-        squares=round(int((values * values).sum()) * visits),
+        tokens=int((values * visits).sum()),
+        squares=int((values * values * visits).sum()),
         longest=int(values.max()),
         cropped=cropped,
         packs=sampler.num_packs,
-        filled=float(spent.sum() * visits / (sampler.num_packs * budget)),
+        filled=float((spent * visits).sum() / (sampler.num_packs * budget)),
         store_bytes=store_bytes,
     )
 

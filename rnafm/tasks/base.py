@@ -115,6 +115,13 @@ class Task(pl.LightningModule):
                 f"accumulate_grad_batches ({accumulate}): a checkpoint between two steps would "
                 "lose the gradients accumulated so far"
             )
+        limit = self.trainer.limit_train_batches
+        if stage == "fit" and isinstance(limit, int) and limit % accumulate:
+            raise ValueError(
+                f"limit_train_batches ({limit}) must be a multiple of accumulate_grad_batches "
+                f"({accumulate}): a run could not go on behind an epoch that ends in a part of a "
+                "step"
+            )
         if stage == "fit" and self.compile_blocks:
             for block in self.encoder.blocks:
                 block.compile()
@@ -232,6 +239,8 @@ class Task(pl.LightningModule):
                 "gradients cannot be clipped in 16-mixed with a fused optimizer, which scales them "
                 "back itself; use precision bf16-mixed, or fused: false"
             )
+        if all(parameter.grad is None for parameter in self.parameters()):
+            return  # the step is left out
         norm: Any = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
         if self.device_mesh is not None:  # parameters are divided over devices, and so is the norm
             norm = norm.full_tensor()

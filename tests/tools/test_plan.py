@@ -2,12 +2,14 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from runs import ROOT, SAMPLE, write_fasta
 
 from rnafm.cli import main
 from rnafm.data.rnacentral import RNAcentralDataModule
+from rnafm.data.sampling import Sampling
 from rnafm.planning import costs
 from rnafm.planning.recipe import build_task, read_settings
 from rnafm.tasks import MaskedLM
@@ -141,6 +143,27 @@ def test_an_epoch_is_what_it_will_be(capsys, fasta):
         assert estimated["data"][name] == pytest.approx(cells[name], rel=0.02)
     for name in ("steps of an epoch", "FLOPs of a token"):
         assert estimated["steps"][name] == pytest.approx(counted["steps"][name], rel=0.1)
+
+
+def test_an_epoch_of_draws_is_counted_by_its_draws(capsys, tmp_path):
+    generator = np.random.default_rng(0)
+    with (tmp_path / "x.fa").open("w") as file:
+        for i in range(400):
+            kind, length = ("long", 90) if i % 2 else ("short", 15)
+            letters = "".join(generator.choice(list("ACGU"), length))
+            file.write(f">s{i} type={kind}\n{letters}\n")
+    options = {"tokens_per_batch": 1500, "max_length": 100, "val_fraction": 0.05}
+    sampling = Sampling(by="type", weights={"long": 0.1})
+    data = RNAcentralDataModule([tmp_path / "x.fa"], sampling=sampling, **options)
+    data.prepare_data()
+    data.setup("fit")
+    words = ("--data.sampling.by=type", "--data.sampling.weights={long: 0.1}")
+    words = (*small(tmp_path / "x.fa"), "--data.max_length=100", *words)
+    cells = plan(capsys, *words)["tables"]["data"]
+    lengths = [batch.cu_seqlens.diff() for batch in data.train_dataloader() if not batch.filler]
+    lengths = torch.cat(lengths).long()
+    assert cells["sequences of an epoch"] == len(lengths)
+    assert cells["tokens of an epoch"] == pytest.approx(int(lengths.sum()), rel=0.01)
 
 
 def test_devices_and_a_step_in_tokens(capsys, fasta, tmp_path):
