@@ -108,20 +108,14 @@ class Task(pl.LightningModule):
 
         self._divide_steps(stage, data)
         accumulate = self.trainer.accumulate_grad_batches
-        interval = self.trainer.val_check_interval
-        if stage == "fit" and isinstance(interval, int) and interval % accumulate:
-            raise ValueError(
-                f"val_check_interval ({interval}) counts batches and must be a multiple of "
-                f"accumulate_grad_batches ({accumulate}): a checkpoint between two steps would "
-                "lose the gradients accumulated so far"
-            )
-        limit = self.trainer.limit_train_batches
-        if stage == "fit" and isinstance(limit, int) and limit % accumulate:
-            raise ValueError(
-                f"limit_train_batches ({limit}) must be a multiple of accumulate_grad_batches "
-                f"({accumulate}): a run could not go on behind an epoch that ends in a part of a "
-                "step"
-            )
+        for name in ("val_check_interval", "limit_train_batches"):
+            number = getattr(self.trainer, name)
+            if stage == "fit" and isinstance(number, int) and number % accumulate:
+                raise ValueError(
+                    f"{name} ({number}) counts batches and must be a multiple of "
+                    f"accumulate_grad_batches ({accumulate}): between two steps a run cannot be "
+                    "saved, for the gradients accumulated so far would be lost"
+                )
         if stage == "fit" and self.compile_blocks:
             for block in self.encoder.blocks:
                 block.compile()
