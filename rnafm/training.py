@@ -22,6 +22,7 @@ from rnafm.callbacks import (
     KeepRunId,
     LossCurve,
     LossGuard,
+    OutliveFullDisk,
     Preempted,
     Preemption,
     RunProgress,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ALWAYS = (
+    OutliveFullDisk,
     RunProgress,
     Throughput,
     LossCurve,

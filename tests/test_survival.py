@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from lightning.fabric.loggers.csv_logs import _ExperimentWriter as ExperimentWriter
 from runs import curve, fit, newest, weights, write_fasta
 
 from rnafm.callbacks import SaveLast
@@ -52,6 +53,21 @@ def test_a_disk_that_is_full_for_a_while(tmp_path, fasta, monkeypatch, capsys):
         "last.ckpt",
         "step-12.ckpt",
     ]
+
+
+def test_metrics_wait_for_a_disk_that_is_full_for_a_while(tmp_path, fasta, monkeypatch, capsys):
+    save, attempts = ExperimentWriter.save, []
+
+    def full(self):
+        attempts.append(len(attempts))
+        if 4 <= len(attempts) < 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self)
+
+    monkeypatch.setattr(ExperimentWriter, "save", full)
+    run = fit(tmp_path, fasta, *OPTIONS)
+    assert "metrics.csv could not be written ([Errno 28] No space" in capsys.readouterr().err
+    assert len(curve(run, "train/loss")) == 12
 
 
 @pytest.mark.slow

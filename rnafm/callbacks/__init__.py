@@ -8,13 +8,14 @@ from rnafm.callbacks.progress import RunProgress
 from rnafm.callbacks.saving import SaveLast
 from rnafm.callbacks.testing import TestReport
 from rnafm.callbacks.throughput import Throughput
-from rnafm.callbacks.tracking import KeepRunId, OfflineFirstWandbLogger
+from rnafm.callbacks.tracking import KeepRunId, OfflineFirstWandbLogger, OutliveFullDisk
 
 __all__ = [
     "KeepRunId",
     "LossCurve",
     "LossGuard",
     "OfflineFirstWandbLogger",
+    "OutliveFullDisk",
     "Preempted",
     "Preemption",
     "RunProgress",

@@ -5,12 +5,38 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
+
+
+class OutliveFullDisk(pl.Callback):
+    """Go on when ``metrics.csv`` cannot be written: what is measured is kept for the next time."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Stand between the loggers and the disk."""
+        for each in trainer.loggers:
+            if isinstance(each, CSVLogger) and trainer.is_global_zero:
+                # Once for each object, though a trainer may be set up several times.
+                each.__dict__.setdefault("save", _tolerant(each.save))
+
+
+def _tolerant(save: Callable[[], None]) -> Callable[[], None]:
+    """The same, with errors of the disk logged."""
+
+    def attempt() -> None:
+        try:
+            save()
+        except OSError as error:
+            logger.warning("metrics.csv could not be written (%s); tried again later", error)
+
+    return attempt
 
 
 class OfflineFirstWandbLogger(WandbLogger):
