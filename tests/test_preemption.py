@@ -70,7 +70,7 @@ def same(first, second):
     [
         pytest.param(signal.SIGTERM, "training_step", 6, 7, marks=pytest.mark.slow),
         (signal.SIGUSR1, "training_step", 9, 10),  # a validation follows, and is stopped
-        (signal.SIGTERM, "validation_step", 15, 15),
+        pytest.param(signal.SIGTERM, "validation_step", 15, 15, marks=pytest.mark.slow),
         pytest.param(
             signal.SIGUSR1, "training_step", 12, 13, marks=pytest.mark.slow
         ),  # ends an epoch
