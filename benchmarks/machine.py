@@ -13,6 +13,8 @@ from typing import Any
 
 from rnafm.files import atomic
 
+_ROOT = Path(__file__).resolve().parents[1]
+
 
 def describe() -> dict[str, Any]:
     """Where and with what this is measured."""
@@ -24,7 +26,7 @@ def describe() -> dict[str, Any]:
         if line.startswith("model name")
     ]
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *map(_relative, sys.argv)]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{len(cpu)} cores, {cpu[0] if cpu else platform.processor()}",
         "versions": {name: version(name) for name in ("torch", "lightning", "torchmetrics")},
@@ -37,3 +39,11 @@ def write(path: Path, results: dict[str, Any]) -> None:
     """Replace a file of results as a whole."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _relative(word: str) -> str:
+    """Paths as they are in the clone: where that lies is nobody's concern."""
+    path = Path(word)
+    return (
+        str(path.relative_to(_ROOT)) if path.is_absolute() and path.is_relative_to(_ROOT) else word
+    )
