@@ -96,6 +96,11 @@ class RNAcentralDataModule(RNADataModule):
         if self.mixture is not None:
             return
         self.mixture = Mixture([SequenceStore.open(self._local(path)) for path in self.stores])
+        if self.mixture.vocabulary != self.vocabulary:
+            raise ValueError(
+                f"{self.path}: is in the vocabulary {self.mixture.vocabulary.name!r}, "
+                f"data.vocabulary is {self.vocabulary.name!r}; set it to that of the store"
+            )
         for store in self.mixture.stores:
             _say_what_is_in(store)
         held_out, chosen = self._held_out(self.mixture), self.sampling.chosen(self.mixture)

@@ -203,6 +203,10 @@ class TestSeveralStores:
         both = {str(tmp_path / "a"): 1.0, str(tmp_path / "b"): 1.0}
         with pytest.raises(ValueError, match=r"b: is in the vocabulary 'rna-28', .*a in 'rna'"):
             module(both)
+        with pytest.raises(
+            ValueError, match=r"b: is in the vocabulary 'rna-28', data.vocabulary is 'rna'"
+        ):
+            module(tmp_path / "b")
         with pytest.raises(ValueError, match=r"data.store.a \(0\) must be above 0"):
             RNAcentralDataModule(store={"a": 0})
         with pytest.raises(ValueError, match=r"leave data\.fasta out"):
