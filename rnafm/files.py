@@ -54,10 +54,10 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}@{_HOST}.{path.name}")
     try:
         yield temporary
-        _synchronise(temporary)
+        synchronise(temporary)
         _replace(temporary, path)
         with contextlib.suppress(OSError):  # some file systems have no such thing for folders
-            _synchronise(path.parent)
+            synchronise(path.parent)
     finally:
         with contextlib.suppress(OSError):  # the cause is what a user is to see
             temporary.unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def _replace(source: Path, target: Path) -> None:
     os.replace(source, target)  # noqa: PTH105
 
 
-def _synchronise(path: Path) -> None:
+def synchronise(path: Path) -> None:
     """Wait until a file or folder is on the disk: full disks show at the latest here."""
     number = os.open(path, os.O_RDONLY)
     try:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import distributed
 
-from rnafm.callbacks.saving import between_steps
+from rnafm.callbacks.saving import between_steps, model_checkpoints, save_no_more
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -137,10 +137,10 @@ class LossGuard(pl.Callback):
         self._write_down(trainer, reason, loss, norm)
         about = f"step {trainer.global_step}: {reason}"
         if self.action == "stop":
-            _save_no_more(trainer)
+            save_no_more(trainer)  # the weights of this moment may be of no use
             raise ValueError(f"{about}; LossGuard.action is stop, so the run ends here")
         if self.action == "skip" and self.in_a_row >= self.patience:
-            _save_no_more(trainer)
+            save_no_more(trainer)  # the weights of this moment may be of no use
             raise ValueError(
                 f"{about}, as in {self.in_a_row} steps in a row: this does not pass by itself. "
                 "Lower the learning rate, look at the sequences in skipped.jsonl, or continue from "
@@ -202,10 +202,8 @@ class LossGuard(pl.Callback):
 
     def _roll_back(self, trainer: pl.Trainer) -> None:
         """Take weights and optimizer from the last checkpoint; data and schedule go on."""
-        keepers = [
-            each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)
-        ]
-        paths = [each.last_model_path for each in keepers if each.last_model_path]
+        paths = [each.last_model_path for each in model_checkpoints(trainer)]
+        paths = [path for path in paths if path]
         about = f"{self.in_a_row} bad steps in a row at step {trainer.global_step}"
         if self.rollbacks >= self.max_rollbacks:
             raise ValueError(
@@ -240,13 +238,6 @@ class LossGuard(pl.Callback):
             self.rollbacks,
             self.max_rollbacks,
         )
-
-
-def _save_no_more(trainer: pl.Trainer) -> None:
-    """Leave the checkpoints that there are: the weights of this moment may be of no use."""
-    for each in trainer.checkpoint_callbacks:
-        if isinstance(each, ModelCheckpoint):
-            each.save_on_exception = False
 
 
 def _gradient_norm(optimizer: Optimizer) -> float:

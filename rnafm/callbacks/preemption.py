@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import distributed
 
-from rnafm.callbacks.saving import SaveLast, between_steps
+from rnafm.callbacks.saving import SaveLast, between_steps, model_checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,9 +192,8 @@ class Preemption(pl.Callback):
         if trainer.global_step > self._first_step:
             found = (each for each in trainer.callbacks if isinstance(each, SaveLast))  # type: ignore[attr-defined]
             saved = next(found, SaveLast()).save(trainer, again=self.validation_due)
-        for each in trainer.checkpoint_callbacks:
-            if isinstance(each, ModelCheckpoint):  # or it would save once more on the way out
-                each._last_global_step_saved = trainer.global_step  # noqa: SLF001
+        for each in model_checkpoints(trainer):  # or it would save once more on the way out
+            each._last_global_step_saved = trainer.global_step  # noqa: SLF001
         code = EXIT_CODES[signum]
         if getattr(trainer.strategy.checkpoint_io, "failed", {}):
             saved, code = [], 1
@@ -210,9 +209,7 @@ class Preemption(pl.Callback):
         logger.info("Validating step %d, which was interrupted", trainer.global_step)
         loop, connector = trainer.fit_loop.epoch_loop, trainer._logger_connector  # noqa: SLF001
         loop._batches_that_stepped = trainer.global_step - 1  # noqa: SLF001  # logged under
-        keepers = [
-            each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)
-        ]
+        keepers = model_checkpoints(trainer)
         moments = [each._save_on_train_epoch_end for each in keepers]  # noqa: SLF001
         for each in keepers:  # that end was in the other run
             each._save_on_train_epoch_end = False  # noqa: SLF001

@@ -53,9 +53,7 @@ class SaveLast(pl.Callback):
     ) -> None:
         """Save nothing of a run that did not begin, such as one that could not be continued."""
         if not self._begun:
-            for each in trainer.checkpoint_callbacks:
-                if isinstance(each, ModelCheckpoint):
-                    each.save_on_exception = False
+            save_no_more(trainer)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -112,10 +110,20 @@ def between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:
     return batch_idx % trainer.accumulate_grad_batches == 0
 
 
+def model_checkpoints(trainer: pl.Trainer) -> list[ModelCheckpoint]:
+    """All of a trainer that are Lightning's own, or made of it."""
+    return [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+
+
+def save_no_more(trainer: pl.Trainer) -> None:
+    """Leave the checkpoints that there are when the run ends with an error."""
+    for each in model_checkpoints(trainer):
+        each.save_on_exception = False
+
+
 def _keepers(trainer: pl.Trainer) -> list[ModelCheckpoint]:
     """Those that have a ``last.ckpt``."""
-    found = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
-    return [each for each in found if each.save_last]
+    return [each for each in model_checkpoints(trainer) if each.save_last]
 
 
 def _renew(keeper: ModelCheckpoint, trainer: pl.Trainer) -> None:

@@ -43,6 +43,11 @@ class Categories:
         }
         self._letters = {name: sum(map(len, values)) for name, values in self._values.items()}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return tuple(self._values)
+
     def to_dict(self) -> dict[str, list[str]]:
         """The values of each column in the order of their codes."""
         return {name: list(values) for name, values in self._values.items()}
@@ -96,11 +101,7 @@ class Categories:
         Returns:
             For each of their columns, what each of their codes is here.
         """
-        return {
-            name: np.array([0] + [self.code(name, value) for value in values[1:]], np.int32)
-            for name, values in columns.items()
-            if self.add(name) is not None
-        }
+        return {name: self.codes(name, values) for name, values in columns.items()}
 
 
 class HeaderColumns:
@@ -152,7 +153,7 @@ class HeaderColumns:
             rows = self._words_of(descriptions)
         else:
             rows = {}
-        found = {name: np.zeros(len(names), np.int32) for name in self.categories.to_dict()}
+        found = {name: np.zeros(len(names), np.int32) for name in self.categories.names}
         for name, (places, values) in rows.items():
             codes = self.categories.codes(name, values)
             found.setdefault(name, np.zeros(len(names), np.int32))[places or slice(None)] = codes

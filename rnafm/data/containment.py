@@ -11,12 +11,12 @@ for each class of lengths, and what is found is compared letter by letter.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rnafm.data.checksums import num_cores
 from rnafm.data.containment_search import NONE, Search
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def find_redundant(
             f"up to {_MOST:,} of up to {_LONGEST:,}; split the store, or set max_length"
         )
     del lengths
-    threads = num_threads or len(os.sched_getaffinity(0))
+    threads = num_threads or num_cores()
     search = Search(tokens, offsets, codes, longest, threads, progress=progress)
     return _resolved(search.run(), offsets, search.peak_bytes)
 

@@ -21,7 +21,7 @@ _SHOWN = 4  # differences that are listed
 _LARGEST = 512 << 20  # bytes: what is read at once
 _HEAD = b'{\n "digest": "'
 _BLANK = b"0" * 32
-_AGAIN = "delete the store and build it again with: rnafm prepare"
+AGAIN = "delete the store and build it again with: rnafm prepare"
 
 
 def write_manifest(path: Path, contents: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         ValueError: If a single bit of it is another, or it is of another version.
     """
     if path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path}: has more than {_LARGEST:,} bytes; {_AGAIN}")
+        raise ValueError(f"{path}: has more than {_LARGEST:,} bytes; {AGAIN}")
     text = path.read_bytes()
     start, end = len(_HEAD), len(_HEAD) + len(_BLANK)
     blank = text[:start] + _BLANK + text[end:]
@@ -52,14 +52,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
         contents = json.loads(text)
         version = contents["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); {_AGAIN}") from error
+        raise ValueError(f"{path}: cannot be read ({error}); {AGAIN}") from error
     if version != FORMAT:
         raise ValueError(
             f"{path}: has format {str(version)[:20]}, this version of rnafm reads {FORMAT}; build "
             "the store again with: rnafm prepare"
         )
     if not whole:
-        raise ValueError(f"{path}: is damaged (its digest is another); {_AGAIN}")
+        raise ValueError(f"{path}: is damaged (its digest is another); {AGAIN}")
     return dict(contents)
 
 

@@ -8,6 +8,8 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rnafm.files import synchronise
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -99,22 +101,13 @@ def take_place(folder: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     with writing(path):
         for file in folder.iterdir():
-            _sync(file)
-        _sync(folder)
+            synchronise(file)
+        synchronise(folder)
         if path.exists():
             path.rename(old)
         folder.rename(path)
-        _sync(path.parent)
+        synchronise(path.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or the entries of a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _escaped(name: str) -> str:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from rnafm.data.checksums import num_cores
 from rnafm.data.progress import ReadingProgress
 from rnafm.data.publish import writing
 
@@ -81,7 +82,7 @@ def cluster_store(
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage ({coverage}) must be over 0 and at most 1; 0.8 is usual")
     program = find_mmseqs(identity)
-    num_threads = num_threads or len(os.sched_getaffinity(0))
+    num_threads = num_threads or num_cores()
     settings = f"--min-seq-id {identity} -c {coverage} --cov-mode 0"
     longest = int(store.lengths.max(initial=0)) * store.vocabulary.letters_per_token
     with writing(store.path):

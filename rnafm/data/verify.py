@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnafm.data.checksums import Damage, compare
+from rnafm.data.manifest import AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from rnafm.data.store import SequenceStore
 
 _CHUNK = 1 << 20
-_AGAIN = "delete the store and build it again with: rnafm prepare"
 
 
 def verify_store(store: SequenceStore, num_threads: int | None = None) -> None:
@@ -31,7 +31,7 @@ def verify_store(store: SequenceStore, num_threads: int | None = None) -> None:
     try:
         compare(path, files, num_threads=num_threads, look=look)
     except Damage as error:
-        raise ValueError(f"{error}; {_AGAIN}") from error
+        raise ValueError(f"{error}; {AGAIN}") from error
     check_offsets(path / "offsets.bin", store.info["tokens"])
     check_offsets(path / "name_offsets.bin", files["names.bin"]["size"])
     for name in store.columns:
@@ -42,7 +42,7 @@ def check_tokens(path: Path, tokens: NDArray[np.uint8], num_letters: int) -> Non
     """Refuse tokens that stand for nothing."""
     highest = int(tokens.max(initial=0))
     if highest >= num_letters:
-        raise ValueError(f"{path}: has token {highest}, which no letter has; {_AGAIN}")
+        raise ValueError(f"{path}: has token {highest}, which no letter has; {AGAIN}")
 
 
 def decoded(path: Path, names: Sequence[bytes]) -> list[str]:
@@ -50,7 +50,7 @@ def decoded(path: Path, names: Sequence[bytes]) -> list[str]:
     try:
         return [name.decode() for name in names]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}/names.bin: has names that are not UTF-8; {_AGAIN}") from error
+        raise ValueError(f"{path}/names.bin: has names that are not UTF-8; {AGAIN}") from error
 
 
 def check_offsets(path: Path, end: int) -> None:
@@ -60,11 +60,11 @@ def check_offsets(path: Path, end: int) -> None:
         first = np.fromfile(file, "<i8", 1)
         while len(some := np.fromfile(file, "<i8", _CHUNK)):
             if int(some[0]) < last or (some[1:] < some[:-1]).any():
-                raise ValueError(f"{path}: has places that run backwards; {_AGAIN}")
+                raise ValueError(f"{path}: has places that run backwards; {AGAIN}")
             last = int(some[-1])
     if first.tolist() != [0] or last != end:
         raise ValueError(
-            f"{path}: leads from {first.tolist()} to {last:,}, not to {end:,}; {_AGAIN}"
+            f"{path}: leads from {first.tolist()} to {last:,}, not to {end:,}; {AGAIN}"
         )
 
 
@@ -73,4 +73,4 @@ def check_codes(path: Path, codes: NDArray[np.integer[Any]], num_categories: int
     for start in range(0, len(codes), _CHUNK):
         some = codes[start : start + _CHUNK]
         if int(some.min()) < 0 or int(some.max()) >= num_categories:
-            raise ValueError(f"{path}: has codes without a category; {_AGAIN}")
+            raise ValueError(f"{path}: has codes without a category; {AGAIN}")

@@ -167,7 +167,7 @@ class StoreWriter:
 
     def _append_codes(self, codes: dict[str, NDArray[np.int32]], count: int) -> None:
         """Append to the columns; one that is new starts with empty values, as do those not seen."""
-        for i, name in enumerate(self._categories.to_dict()):
+        for i, name in enumerate(self._categories.names):
             file = self._files.get(f"column_{i}")
             if file is None:
                 file = GrowingFile(self.folder / f"column_{i}.bin")

@@ -495,7 +495,9 @@ class TestInterruption:
             raise OSError(code, os.strerror(code))
 
         write_fasta(tmp_path / "x.fa", RECORDS)
-        monkeypatch.setattr(*((Path, "mkdir") if place == "mkdir" else (publish, "_sync")), refuse)
+        monkeypatch.setattr(
+            *((Path, "mkdir") if place == "mkdir" else (publish, "synchronise")), refuse
+        )
         match = f"store: cannot be written .{os.strerror(code)}.; make room or choose another"
         with pytest.raises(OSError, match=match):
             build_store([tmp_path / "x.fa"], tmp_path / "new" / "store", vocabulary=RNA)
