@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import math
 import statistics
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import distributed
 
+from rnafm.callbacks.bad_steps import StepRecord, leaves_out_by_itself, tell, whole
 from rnafm.callbacks.saving import between_steps, model_checkpoints, save_no_more
 
 if TYPE_CHECKING:
+    import torch
     from torch.optim import Optimizer
 
 logger = logging.getLogger(__name__)
-
-SKIPPED = "skipped.jsonl"
 
 
 class LossGuard(pl.Callback):
@@ -30,7 +27,8 @@ class LossGuard(pl.Callback):
     A step that is left out changes neither weights nor optimizer; it counts as a step, so that
     schedules and data go on. Its number, loss, gradient norm and sequences are written to
     ``skipped.jsonl`` in the folder of the run, and ``train/skipped_steps`` is logged. All processes
-    decide alike, and a continued run goes on counting.
+    decide alike, and a continued run goes on counting. With a fused optimizer (on a GPU) the device
+    leaves the step out by itself, and a line is written one step later: nobody waits.
 
     In 16-mixed precision gradients that are not finite are part of the method, and its scaler's
     business.
@@ -68,6 +66,7 @@ class LossGuard(pl.Callback):
         self._recent: list[float] = []
         self._loss: float | torch.Tensor = 0.0
         self._sequences: list[torch.Tensor] = []
+        self._pending: StepRecord | None = None
 
     @property
     def in_doubt(self) -> bool:
@@ -76,6 +75,7 @@ class LossGuard(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What was counted, and the losses of the last steps."""
+        self._settle()
         return {
             "skipped": self.skipped,
             "rollbacks": self.rollbacks,
@@ -124,32 +124,64 @@ class LossGuard(pl.Callback):
         """Judge the step, and take its gradients away if it is bad."""
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
-        norm = _gradient_norm(optimizer)
-        loss = float(self._loss)
+        self._settle()
+        norm = whole(pl_module.gradient_norm())  # type: ignore[operator]  # of all tasks
+        record = StepRecord(trainer, self._loss, norm, self._sequences)
+        if self.action == "skip" and self.spike is None and leaves_out_by_itself(optimizer):
+            tell(optimizer, norm)
+            self._pending = record
+            return
+        if self._conclude(record):
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None  # optimizers pass over it, with all they know of it
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what became of the last step."""
+        self._settle()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what became of the last step."""
+        self._settle()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Say what became of the last step; who knows where the other processes are."""
+        with contextlib.suppress(ValueError):  # the run ends already
+            self._settle(alone=True)
+
+    def _settle(self, *, alone: bool = False) -> None:
+        """Conclude the last step, if that was left for later."""
+        record, self._pending = self._pending, None
+        if record is not None:
+            self._conclude(record, alone=alone)
+
+    def _conclude(self, record: StepRecord, *, alone: bool = False) -> bool:
+        """Whether a step is bad; count it, write it down, and end the run if that has to be."""
+        loss, norm = record.read()
         reason = self._judge(loss, norm)
         if reason is None:
             self.in_a_row = 0
             if self.spike is not None:
                 self._recent = [*self._recent, loss][-self.window :]
-            return
+            return False
         self.skipped += 1
         self.in_a_row += 1
-        self._write_down(trainer, reason, loss, norm)
-        about = f"step {trainer.global_step}: {reason}"
+        record.write_down(reason, alone=alone)
+        about = f"step {record.step}: {reason}"
         if self.action == "stop":
-            save_no_more(trainer)  # the weights of this moment may be of no use
+            save_no_more(record.trainer)  # the weights of this moment may be of no use
             raise ValueError(f"{about}; LossGuard.action is stop, so the run ends here")
         if self.action == "skip" and self.in_a_row >= self.patience:
-            save_no_more(trainer)  # the weights of this moment may be of no use
+            save_no_more(record.trainer)  # the weights of this moment may be of no use
             raise ValueError(
                 f"{about}, as in {self.in_a_row} steps in a row: this does not pass by itself. "
                 "Lower the learning rate, look at the sequences in skipped.jsonl, or continue from "
                 "an earlier checkpoint"
             )
         logger.warning("Left out %s (%d so far)", about, self.skipped)
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None  # optimizers pass over it, with all they know of it
+        return True
 
     def on_train_batch_end(
         self,
@@ -178,27 +210,6 @@ class LossGuard(pl.Callback):
             if loss > self.spike * usual:
                 return f"the loss of {loss:.4g} is above {self.spike:g} times the usual {usual:.4g}"
         return None
-
-    def _write_down(self, trainer: pl.Trainer, reason: str, loss: float, norm: float) -> None:
-        folder = trainer.log_dir  # asked of the first process by all of them
-        sequences: list[int] = [number for part in self._sequences for number in part.tolist()]
-        if trainer.world_size > 1:
-            parts: list[list[int]] = [[] for _ in range(trainer.world_size)]
-            distributed.all_gather_object(parts, sequences)
-            sequences = [each for part in parts for each in part]
-        if not trainer.is_global_zero or folder is None:
-            return
-        line = {
-            "step": trainer.global_step,
-            "epoch": trainer.current_epoch,
-            "reason": reason,
-            "loss": loss if math.isfinite(loss) else str(loss),
-            "grad_norm": norm if math.isfinite(norm) else str(norm),
-            "sequences": sequences,
-        }
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with Path(folder, SKIPPED).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
 
     def _roll_back(self, trainer: pl.Trainer) -> None:
         """Take weights and optimizer from the last checkpoint; data and schedule go on."""
@@ -238,13 +249,3 @@ class LossGuard(pl.Callback):
             self.rollbacks,
             self.max_rollbacks,
         )
-
-
-def _gradient_norm(optimizer: Optimizer) -> float:
-    """Norm of all gradients, the same in all processes, since they have exchanged them."""
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
-    found = [each.grad for each in parameters if each.grad is not None]
-    if not found:
-        return 0.0
-    norm: Any = torch.nn.utils.get_total_norm(found)
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)

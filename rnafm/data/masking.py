@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from rnafm.data.counter import fold_tensor, mix_tensor, uniform
 
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
     from rnafm.data.batch import Batch
     from rnafm.data.vocabulary import Vocabulary
 
+IGNORED = -100
+"""Label of what counts for nothing, as torch's cross-entropy has it."""
+
 _HASH_BITS = 40  # of the sort key; 2^23 sequences in a batch fit above them
+_ROUND = 128
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,13 @@ class Masking:
 class Masked(NamedTuple):
     """A corrupted batch and what was hidden.
 
+    M is a number that the host knows without waiting for a GPU, and a little above the number of
+    hidden tokens; what is left over has label -100 and counts for nothing.
+
     Attributes:
         tokens: Corrupted ids; int64, (N,).
-        positions: Which tokens the model is asked for, ascending; int64, (M,).
-        labels: Their original ids; int64, (M,).
+        positions: Which tokens the model is asked for, sequence after sequence; int64, (M,).
+        labels: Their original ids, -100 for what is left over; int64, (M,).
     """
 
     tokens: Tensor
@@ -71,7 +80,7 @@ def mask_tokens(batch: Batch, vocabulary: Vocabulary, masking: Masking) -> Maske
     least one. What happens to a token depends on the key of the batch (seed and epoch), the number
     of its sequence and its position alone: not on the batch around it, nor on the device. Special
     tokens are never chosen. A random replacement is one of the standard nucleotides (codons) and
-    differs from the original.
+    differs from the original. On a GPU nothing here waits for the device.
 
     Args:
         batch: Packed sequences on any device.
@@ -79,64 +88,94 @@ def mask_tokens(batch: Batch, vocabulary: Vocabulary, masking: Masking) -> Maske
         masking: Shares and spans.
     """
     tokens = batch.tokens.long()
-    device = tokens.device
-    lengths = batch.cu_seqlens.diff().long()
-    sequence = torch.repeat_interleave(
-        torch.arange(len(lengths), device=device), lengths, output_size=len(tokens)
-    )
-    position = torch.arange(len(tokens), device=device) - batch.cu_seqlens[sequence]
+    tables = _tables(vocabulary, tokens.device)
+    lengths, starts = batch.cu_seqlens.diff(), batch.cu_seqlens[:-1].long()
+    numbers = torch.arange(len(lengths), device=tokens.device)
+    sequence = torch.repeat_interleave(numbers, lengths, output_size=len(tokens))
+    position = torch.arange(len(tokens), device=tokens.device) - starts[sequence]
     keys = fold_tensor(batch.key, batch.indices)
 
-    special = torch.zeros(len(vocabulary), dtype=torch.bool, device=device)
-    special[list(vocabulary.special_ids)] = True
-    maskable = ~special[tokens]
-    chosen = _choose(maskable, sequence, position, keys, batch.cu_seqlens.long(), masking)
-
-    positions = chosen.nonzero().squeeze(1)
-    labels = tokens[positions]
-    draws = mix_tensor(keys[sequence[positions]] ^ ~position[positions])
-    share = uniform(draws)
-    replaced = torch.where(
-        share < masking.mask,
-        torch.full_like(labels, vocabulary.mask_id),
-        torch.where(
-            share < masking.mask + masking.random, _others(labels, draws, vocabulary), labels
-        ),
-    )
-    return Masked(tokens.index_copy(0, positions, replaced), positions, labels)
-
-
-def _choose(
-    maskable: Tensor,
-    sequence: Tensor,
-    position: Tensor,
-    keys: Tensor,
-    cu_seqlens: Tensor,
-    masking: Masking,
-) -> Tensor:
-    """Which tokens are asked for: those with the smallest hashes of their sequence; bool, (N,)."""
-    ends = torch.cat([maskable.new_zeros(1, dtype=torch.long), maskable.cumsum(0)])
-    available = ends[cu_seqlens[1:]] - ends[cu_seqlens[:-1]]
+    maskable = tables.maskable[tokens]
+    ends = F.pad(maskable.cumsum(0), (1, 0))[batch.cu_seqlens]
+    available = ends.diff()
     wanted = (masking.fraction * available + uniform(mix_tensor(keys))).long()
     wanted = wanted.clamp(min=1).minimum(available)
+    ranked = _ranked(maskable, sequence, position, keys, masking.span)
 
-    # Tokens of one span share a hash; the sort is stable, so a span is taken from its start on.
-    phase = (mix_tensor(~keys) & (2**32 - 1)) % masking.span
-    block = (position + phase[sequence]) // masking.span
-    order = mix_tensor(keys[sequence] + block) & (2**_HASH_BITS - 1)
+    # The first tokens of each sequence in the order of its ranks, one sequence after the other.
+    last = wanted.cumsum(0)
+    slots = torch.arange(_room(masking, batch), device=tokens.device)
+    filled = slots < last[-1]
+    owner = torch.searchsorted(last, slots, right=True).clamp(max=len(lengths) - 1)
+    place = starts[owner] + slots - (last - wanted)[owner]
+    positions = ranked[torch.where(filled, place, 0)]
+
+    originals = tokens[positions]
+    draws = mix_tensor(keys[owner] ^ ~position[positions])
+    share = uniform(draws)
+    others = tables.others(originals, draws)
+    replaced = torch.where(share < masking.mask + masking.random, others, originals)
+    replaced = torch.where(share < masking.mask, vocabulary.mask_id, replaced)
+    # What is left over is written behind the end, which is cut off again.
+    targets = torch.where(filled, positions, len(tokens))
+    corrupted = F.pad(tokens, (0, 1)).index_copy(0, targets, replaced)[:-1]
+    return Masked(corrupted, positions, torch.where(filled, originals, IGNORED))
+
+
+def _room(masking: Masking, batch: Batch) -> int:
+    """More than can be hidden in a batch, from numbers that the host has.
+
+    Rounded up, so that batches of one size mostly agree in it.
+    """
+    most = int(masking.fraction * len(batch.tokens)) + batch.num_sequences
+    return (most // _ROUND + 1) * _ROUND
+
+
+def _ranked(
+    maskable: Tensor, sequence: Tensor, position: Tensor, keys: Tensor, span: int
+) -> Tensor:
+    """Tokens by the hashes of their sequence, sequence after sequence; int64, (N,)."""
+    own = keys[sequence]
+    if span == 1:
+        block = position
+    else:
+        # Tokens of one span share a hash; the sort is stable, so a span is taken from its start on.
+        phase = (mix_tensor(~keys) & (2**32 - 1)) % span
+        block = (position + phase[sequence]) // span
+    order = mix_tensor(own + block) & (2**_HASH_BITS - 1)
     order = torch.where(maskable, order, 2**_HASH_BITS - 1)
-    ranked = torch.argsort((sequence << _HASH_BITS) | order, stable=True)
-    chosen = torch.empty_like(maskable)
-    chosen[ranked] = position < wanted[sequence]  # sorting keeps every sequence in its place
-    return chosen
+    return torch.argsort((sequence << _HASH_BITS) | order, stable=True)
 
 
-def _others(labels: Tensor, draws: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """A standard token other than each label, all equally likely."""
-    standard = torch.tensor(vocabulary.standard_ids, device=labels.device)
-    place = torch.full((len(vocabulary),), -1, device=labels.device)
-    place[standard] = torch.arange(len(standard), device=labels.device)
-    place = place[labels]
-    bits = mix_tensor(draws) & (2**32 - 1)
-    step = torch.where(place < 0, bits % len(standard), 1 + bits % (len(standard) - 1))
-    return standard[(place.clamp(min=0) + step) % len(standard)]
+@dataclass(frozen=True)
+class _Tables:
+    """What is asked of every id, on one device.
+
+    Attributes:
+        maskable: Whether an id may be hidden; bool, (V,).
+        standard: The standard ids; int64, (S,).
+        place: Where an id stands among them, -1 for others; int64, (V,).
+    """
+
+    maskable: Tensor
+    standard: Tensor
+    place: Tensor
+
+    def others(self, ids: Tensor, draws: Tensor) -> Tensor:
+        """A standard token other than each id, all equally likely."""
+        place, count = self.place[ids], len(self.standard)
+        bits = mix_tensor(draws) & (2**32 - 1)
+        step = torch.where(place < 0, bits % count, 1 + bits % (count - 1))
+        return self.standard[(place.clamp(min=0) + step) % count]
+
+
+@lru_cache
+def _tables(vocabulary: Vocabulary, device: torch.device) -> _Tables:
+    """Copied to a device once: a copy at every step would wait for all that it has to do."""
+    with torch.inference_mode(mode=False):
+        maskable = torch.ones(len(vocabulary), dtype=torch.bool)
+        maskable[list(vocabulary.special_ids)] = False
+        standard = torch.tensor(vocabulary.standard_ids)
+        place = torch.full((len(vocabulary),), -1)
+        place[standard] = torch.arange(len(standard))
+        return _Tables(*(each.to(device) for each in (maskable, standard, place)))

@@ -1,8 +1,9 @@
 """Attention of packed sequences: picks the kernel, and alone knows about its devices and dtypes.
 
-Two kernels compute the same thing. Half precision on CUDA takes the variable-length flash kernel.
-Everything else takes one ``scaled_dot_product_attention`` call per run of consecutive sequences of
-equal length: no padding there either, and fast where packs are sorted by length.
+Three ways compute the same thing. Half precision on CUDA takes the variable-length flash kernel.
+On a CPU there is one ``scaled_dot_product_attention`` call per run of consecutive sequences of
+equal length: no padding there either, and fast where packs are sorted by length. A GPU without the
+flash kernel, or in full precision, takes sequences of about the same length together, padded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rnafm.modules.attention_padded import Buckets, attend_buckets, make_buckets
+
 logger = logging.getLogger(__name__)
 
 Run = tuple[int, int, int]
@@ -32,17 +35,21 @@ class Runs:
     into it and compile anew for every pack.
 
     Attributes:
-        items: Equal-length runs; empty where ``flash``.
+        items: Equal-length runs; empty where something else takes the pack.
         flash: Whether the flash kernel takes the pack.
+        buckets: Sequences that are padded to a common length.
     """
 
     items: list[Run]
     flash: bool = False
+    buckets: Buckets | None = None
 
 
 _FLASH_CAPABILITY = (8, 0)  # Ampere: the first generation that the flash kernel is built for
 _FLASH_MAX_HEAD_DIM = 256
+_MULTIPLE = 128
 _warned = _hidden = False
+_said: set[str] = set()
 
 
 def attend(
@@ -151,18 +158,54 @@ def plan(weight: Tensor, head_dim: int, cu_seqlens: Tensor, *, dropout_p: float 
     return runs
 
 
+def rounded(max_seqlen: int) -> int:
+    """The next multiple of 128, the rows that the flash kernel takes at a time.
+
+    So few different numbers reach compiled blocks, each of which might compile them anew.
+    """
+    return -(-max_seqlen // _MULTIPLE) * _MULTIPLE
+
+
 def _choose(device: torch.device, dtype: torch.dtype, head_dim: int, cu_seqlens: Tensor) -> Runs:
-    flash = (
-        device.type == "cuda"
-        and dtype in (torch.float16, torch.bfloat16)
-        and head_dim % 8 == 0
-        and head_dim <= _FLASH_MAX_HEAD_DIM
-        and torch.cuda.get_device_capability(device) >= _FLASH_CAPABILITY
-    )
-    return Runs([], flash=True) if flash else Runs(equal_length_runs(cu_seqlens))
+    if device.type == "cpu":
+        return Runs(equal_length_runs(cu_seqlens))
+    lacking = _why_no_flash(device, dtype, head_dim)
+    _say(lacking)
+    if lacking is None:
+        return Runs([], flash=True)
+    return Runs([], buckets=make_buckets(cu_seqlens))
+
+
+def _why_no_flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
+    """What keeps the flash kernel from taking packs; None if nothing does."""
+    if device.type != "cuda":
+        return f"{device.type} devices have none"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _FLASH_CAPABILITY:
+        return f"it needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"
+    if head_dim % 8 or head_dim > _FLASH_MAX_HEAD_DIM:
+        return f"heads must be a multiple of 8 wide and at most 256, these are {head_dim}"
+    if dtype not in (torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        return f"it needs half precision, not {name}; --trainer.precision bf16-mixed has it"
+    return None
+
+
+def _say(lacking: str | None) -> None:
+    """Tell which kernel it is, once in a process."""
+    text = lacking or ""
+    if text in _said:
+        return
+    _said.add(text)
+    if lacking is None:
+        logger.info("Attention takes the variable-length flash kernel: no padding anywhere")
+    else:
+        logger.warning("Attention pads in buckets, without the flash kernel: %s", lacking)
 
 
 def _attend_runs(qkv: Tensor, runs: Runs, max_seqlen: int, dropout_p: float) -> Tensor:
+    if runs.buckets is not None:
+        return attend_buckets(qkv, runs.buckets, dropout_p)
     covered = sum(length * count for _, length, count in runs.items)
     longest = max((length for _, length, _ in runs.items), default=0)
     if covered != len(qkv) or longest > max_seqlen:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rnafm.modules.attention import equal_length_runs, plan
+from rnafm.modules.attention import equal_length_runs, plan, rounded
 from rnafm.modules.block import Block
 
 if TYPE_CHECKING:
@@ -81,9 +82,12 @@ class Encoder(nn.Module):
         vocabulary: As given, so that it travels with the weights.
         activation_checkpointing: Whether training keeps the input of every block only, and
             computes the rest again for the gradients: a third more work, a fraction of the memory.
+        pad_to: Tokens that every pack is filled up to inside: compiled blocks then see one shape
+            only. What is added are sequences of their own, which nobody gets to see.
     """
 
     activation_checkpointing = False
+    pad_to: int | None = None
 
     def __init__(self, config: EncoderConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -207,8 +211,11 @@ class Encoder(nn.Module):
         self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int, *, with_maps: bool = False
     ) -> Iterator[tuple[Tensor, list[Tensor] | None]]:
         """Input of the blocks, then the output of each, with the attention maps if asked for."""
+        num_tokens = len(tokens)
+        if self.pad_to is not None and num_tokens < self.pad_to and not with_maps:
+            tokens, cu_seqlens = self._with_tail(tokens, cu_seqlens, max_seqlen)
         embeddings = self._embed(tokens, cu_seqlens, max_seqlen)
-        yield embeddings, None
+        yield embeddings[:num_tokens], None
         if with_maps:
             all_runs = equal_length_runs(cu_seqlens)
             for block in self.blocks:
@@ -222,6 +229,8 @@ class Encoder(nn.Module):
             cu_seqlens,
             dropout_p=config.attention_dropout if self.training else 0.0,
         )
+        if runs.flash:
+            max_seqlen = rounded(max_seqlen)
         again = self.activation_checkpointing and self.training and torch.is_grad_enabled()
         for block in self.blocks:
             if again:
@@ -230,7 +239,22 @@ class Encoder(nn.Module):
                 )
             else:
                 embeddings = block(embeddings, cu_seqlens, max_seqlen, runs)
-            yield embeddings, None
+            yield embeddings[:num_tokens], None
+
+    def _with_tail(
+        self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int
+    ) -> tuple[Tensor, Tensor]:
+        """Fill a pack up with padding, as sequences no longer than the longest.
+
+        They have to be sequences: what attention leaves out it also leaves as it finds it, and
+        that may be anything.
+        """
+        missing = cast("int", self.pad_to) - len(tokens)
+        length = max(1, min(max_seqlen, self.config.max_length + 2))
+        steps = torch.arange(1, -(-missing // length) + 1, device=tokens.device)
+        ends = len(tokens) + (steps * length).clamp(max=missing)
+        tokens = F.pad(tokens, (0, missing), value=self.vocabulary.pad_id)
+        return tokens, torch.cat([cu_seqlens, ends.to(cu_seqlens.dtype)])
 
     def _embed(self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
         limit = self.config.max_length + 2

@@ -6,11 +6,11 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import lightning.pytorch as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -19,6 +19,7 @@ from rnafm.data.resume import count_batches_anew, forget_open_step, resume_insid
 from rnafm.data.vocabulary import Vocabulary
 from rnafm.modules.encoder import Encoder, EncoderConfig
 from rnafm.modules.schedules import InverseSqrt
+from rnafm.tasks.compiling import compile_blocks
 from rnafm.tasks.ranks import EndTogether
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.cli import OptimizerCallable
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+    from rnafm.data.batch import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,8 @@ class Task(pl.LightningModule):
         super().__init__()
         self.optimizer, self.schedule, self.compile_blocks = optimizer, schedule, compile
         self._run_seed: int | None = None
+        self._losses: list[Tensor] = []
+        self._norm: Tensor | None = None
         if checkpoint is None:
             if isinstance(encoder, Mapping):  # as a checkpoint of ours stores it
                 encoder = EncoderConfig(**encoder)
@@ -117,8 +122,11 @@ class Task(pl.LightningModule):
                     "saved, for the gradients accumulated so far would be lost"
                 )
         if stage == "fit" and self.compile_blocks:
-            for block in self.encoder.blocks:
-                block.compile()
+            compile_blocks(self.encoder, self.trainer.strategy.root_device.type, data)
+
+    def teardown(self, stage: str) -> None:
+        """Packs are what they are again."""
+        self.encoder.pad_to = None
 
     def _divide_steps(self, stage: str, data: Any) -> None:
         """Accumulate gradients over as many batches as make a step of the wanted tokens."""
@@ -235,10 +243,44 @@ class Task(pl.LightningModule):
             )
         if all(parameter.grad is None for parameter in self.parameters()):
             return  # the step is left out
-        norm: Any = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        norm, self._norm = self._norm, None
+        norm = self.gradient_norm() if norm is None else norm
+        torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)
+        self._norm = None
         if self.device_mesh is not None:  # parameters are divided over devices, and so is the norm
-            norm = norm.full_tensor()
+            norm = cast("Any", norm).full_tensor()
         self.log("train/grad_norm", norm)
+
+    def gradient_norm(self) -> Tensor:
+        """Norm of all gradients before they are clipped, which takes it from here."""
+        found = [each.grad for each in self.parameters() if each.grad is not None]
+        self._norm = torch.nn.utils.get_total_norm(found)
+        return self._norm
+
+    def keep_loss(self, loss: Tensor, batch: Batch) -> Tensor:
+        """What to train on of a batch's loss, which is kept for the log.
+
+        Args:
+            loss: Mean over the batch.
+            batch: The batch; a filler counts for nothing.
+        """
+        if batch.filler:
+            return loss * 0
+        self._losses.append(loss.detach().float())
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the mean loss of the step's batches on all devices, if this step is logged.
+
+        Otherwise devices do not exchange it, nor does anybody wait for it.
+        """
+        losses, self._losses = self._losses, []
+        if (self.global_step + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        total = torch.stack(losses).sum() if losses else torch.zeros((), device=self.device)
+        found = torch.stack([total, torch.full_like(total, len(losses))])
+        found = self.trainer.strategy.reduce(found, reduce_op="sum")
+        self.log("train/loss", found[0] / found[1].clamp(min=1), prog_bar=True)
 
     def _total_steps(self) -> int:
         """Optimizer steps of the whole run; 0 if it has no end."""

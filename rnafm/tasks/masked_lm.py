@@ -39,7 +39,8 @@ class MaskedLM(Task):
         """Hide tokens and predict them.
 
         Returns:
-            Logits of the hidden tokens, (M, V), and their ids, (M,).
+            Logits of the hidden tokens, (M, V), and their ids, (M,); a few more than are hidden,
+            with -100 for an id.
         """
         masked = mask_tokens(batch, self.encoder.vocabulary, self.masking)
         embeddings = self.encoder(masked.tokens, batch.cu_seqlens, batch.max_seqlen)
@@ -50,9 +51,7 @@ class MaskedLM(Task):
     def training_step(self, batch: Batch) -> Tensor:
         """Mean cross-entropy over the hidden tokens, in nats."""
         logits, labels = self(batch)
-        loss = F.cross_entropy(logits.float(), labels)
-        self.log("train/loss", loss, batch_size=batch.num_sequences, prog_bar=True, sync_dist=True)
-        return loss * 0 if batch.filler else loss
+        return self.keep_loss(F.cross_entropy(logits.float(), labels), batch)
 
     def validation_step(self, batch: Batch) -> None:
         """Add a batch to the scores."""

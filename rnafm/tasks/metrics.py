@@ -39,11 +39,12 @@ class MaskedLMScores(Metric):
 
         Args:
             logits: Of the hidden tokens, (M, V).
-            labels: Their ids, (M,).
+            labels: Their ids, (M,); -100 counts for nothing.
         """
         self.loss += torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
         self.correct += (logits.argmax(dim=-1) == labels).sum()
-        self.counts += torch.bincount(labels, minlength=len(self.counts))
+        # Not bincount, which waits for the device.
+        self.counts.scatter_add_(0, labels.clamp(min=0), (labels >= 0).long())
 
     def compute(self) -> dict[str, Tensor]:
         """Scores over all hidden tokens so far.

@@ -104,9 +104,7 @@ class SupervisedTask(Task):
 
     def training_step(self, batch: Batch) -> Tensor:
         """The objective's loss."""
-        loss = self.objective.loss(self(batch), self.labels(batch))
-        self.log("train/loss", loss, batch_size=batch.num_sequences, prog_bar=True, sync_dist=True)
-        return loss * 0 if batch.filler else loss
+        return self.keep_loss(self.objective.loss(self(batch), self.labels(batch)), batch)
 
     def validation_step(self, batch: Batch) -> None:
         """Add a batch to the scores."""
@@ -190,7 +188,9 @@ class SupervisedTask(Task):
         Their gradients are dropped rather than not computed, so that all devices always agree on
         what they exchange.
         """
+        super().on_before_optimizer_step(optimizer)
         if self.adaptation.unfreeze_every:
+            self._norm = None  # without them it is another
             layers = self.encoder.config.num_layers
             for name, parameter in self.named_parameters():
                 if not self.adaptation.trains(name, layers, self.global_step):

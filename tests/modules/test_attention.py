@@ -4,10 +4,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from padded import make_encoder, make_pack
 
 from rnafm.modules import attention
 from rnafm.modules.attention import Runs, attend, attend_with_maps, equal_length_runs, plan
+from rnafm.modules.attention_padded import make_buckets
 
 
 def make_qkv(lengths, heads=2, width=8):
@@ -72,9 +75,64 @@ def test_parts_that_do_not_belong_together_are_refused(bounds, longest):
 def test_which_kernel(monkeypatch, kind, dtype, width, capability, flash):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     weight = SimpleNamespace(device=torch.device(kind), dtype=dtype)
+    monkeypatch.setattr(attention, "make_buckets", lambda _: "buckets")
     runs = plan(weight, width, torch.tensor([0, 4, 8], dtype=torch.int32))
     assert runs.flash is flash
-    assert runs.items == ([] if flash else [(0, 4, 2)])
+    assert runs.items == ([(0, 4, 2)] if kind == "cpu" else [])
+    assert (runs.buckets is None) is (flash or kind == "cpu")
+
+
+def test_the_kernel_of_a_gpu_is_said_once(monkeypatch, caplog):
+    capability = [(9, 0)]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
+    monkeypatch.setattr(attention, "make_buckets", lambda _: None)
+    monkeypatch.setattr(attention, "_said", set())
+    bounds = torch.tensor([0, 4], dtype=torch.int32)
+    with caplog.at_level(logging.INFO):
+        for dtype in (torch.bfloat16, torch.float32, torch.bfloat16, torch.float32):
+            plan(SimpleNamespace(device=torch.device("cuda"), dtype=dtype), 32, bounds)
+        plan(SimpleNamespace(device=torch.device("cuda"), dtype=torch.float16), 20, bounds)
+        capability[0] = (7, 5)
+        plan(SimpleNamespace(device=torch.device("cuda"), dtype=torch.float16), 32, bounds)
+        plan(SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32), 32, bounds)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 4
+    assert "flash kernel: no padding" in said[0]
+    assert "half precision, not float32; --trainer.precision bf16-mixed" in said[1]
+    assert "a multiple of 8 wide and at most 256, these are 20" in said[2]
+    assert "compute capability 8.0, this GPU has 7.5" in said[3]
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any))
+@settings(max_examples=30)
+def test_padding_in_buckets_equals_attention_without(lengths):
+    qkv, cu_seqlens = make_qkv(lengths)
+    qkv.requires_grad_()
+    buckets = make_buckets(cu_seqlens)
+    ours = attend(qkv, cu_seqlens, max(lengths), runs=Runs([], buckets=buckets))
+    wanted = attend(qkv, cu_seqlens, max(lengths))
+    assert (ours - wanted).abs().max() < 1e-5
+    target = torch.linspace(-1, 1, ours.numel()).view_as(ours)
+    gradients = [torch.autograd.grad((each * target).sum(), qkv)[0] for each in (ours, wanted)]
+    assert (gradients[0] - gradients[1]).abs().max() < 1e-5
+    waste = sum(bucket.places.numel() for bucket in buckets.items) / sum(lengths)
+    assert waste < 1 / 0.85
+
+
+def test_nothing_leaks_between_the_sequences_of_a_bucket():
+    lengths = [30, 28, 5, 29]
+    qkv, cu_seqlens = make_qkv(lengths)
+    runs = Runs([], buckets=make_buckets(cu_seqlens))
+    assert len(runs.buckets.items) == 2
+    clean = attend(qkv, cu_seqlens, 30, runs=runs)
+    for number, start in enumerate(cu_seqlens[:-1].tolist()):
+        own = slice(start, start + lengths[number])
+        poisoned = qkv.clone()
+        poisoned[own] = torch.nan
+        dirty = attend(poisoned, cu_seqlens, 30, runs=runs)
+        assert dirty[own].isnan().all()
+        dirty[own] = clean[own]
+        assert torch.equal(dirty, clean)
 
 
 def test_the_flash_kernel_gets_seven_positional_arguments(monkeypatch):
@@ -128,3 +186,26 @@ def test_the_flash_path_compiles_without_a_break():
         embeddings = torch.empty(sum(lengths), 32, dtype=torch.bfloat16, device="meta")
         shape = compiled(embeddings, cu_seqlens, max(lengths), Runs([], flash=True)).shape
         assert shape == embeddings.shape
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_blocks_of_the_flash_path_compile_into_three_graphs_at_most(monkeypatch):
+    dynamo = pytest.importorskip("torch._dynamo")
+    counter = pytest.importorskip("torch._dynamo.testing").CompileCounter()
+    dynamo.reset()
+    monkeypatch.setattr("rnafm.modules.encoder.plan", lambda *_, **__: Runs([], flash=True))
+    encoder = make_encoder(num_layers=3, max_length=1022).to(torch.bfloat16).to("meta")
+    names = list(encoder.state_dict())
+    encoder.pad_to = 4096
+    for block in encoder.blocks:
+        block.compile(backend=counter)
+    shapes = set()
+    for lengths in ([500, 700], [30] * 20, [1024, 1024, 1024], [100], [900, 80], [4096 // 8] * 8):
+        cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).to("meta", torch.int32)
+        tokens = torch.empty(sum(lengths), dtype=torch.uint8, device="meta")
+        embeddings = encoder(tokens, cu_seqlens, max(lengths))
+        shapes.add(tuple(embeddings.shape))
+        embeddings.float().sum().backward()
+    assert len(shapes) == 6  # nobody sees what was filled up
+    assert counter.frame_count <= 3
+    assert list(encoder.state_dict()) == names

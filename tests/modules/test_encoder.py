@@ -52,6 +52,45 @@ def test_gradients_equal_those_of_padded():
         assert (gradient - gradients[1][name]).abs().max() < 1e-4, name
 
 
+@pytest.mark.parametrize("pad_to", [33, 60, 200])
+def test_packs_that_are_filled_up_give_the_same(pad_to):
+    lengths = [9, 5, 14, 5]
+    encoder = make_encoder()
+    tokens, cu_seqlens, longest, _ = make_pack(lengths, encoder.vocabulary)
+    outputs, gradients = [], []
+    for size in (None, pad_to):
+        encoder.pad_to = size
+        embeddings = encoder(tokens, cu_seqlens, longest)
+        outputs.append(embeddings)
+        encoder.zero_grad(set_to_none=True)
+        embeddings.square().mean().backward()
+        gradients.append([parameter.grad for parameter in encoder.parameters()])
+    assert outputs[1].shape == outputs[0].shape
+    assert (outputs[1] - outputs[0]).abs().max() < 1e-5
+    for ours, wanted in zip(*gradients, strict=True):
+        assert (ours - wanted).abs().max() <= 1e-5 * max(1, wanted.abs().max())
+    states = encoder.hidden_states(tokens, cu_seqlens, longest)
+    assert {tuple(state.shape) for state in states} == {(33, 32)}
+
+
+def test_what_fills_a_pack_up_stays_apart():
+    encoder = make_encoder()
+    tokens, cu_seqlens, longest, _ = make_pack([9, 5], encoder.vocabulary)
+    clean = encoder(tokens, cu_seqlens, longest)
+    encoder.pad_to = 40
+    seen = []
+
+    def poison(_module, _inputs, embeddings):
+        seen.append(len(embeddings))
+        embeddings = embeddings.clone()
+        embeddings[14:] = torch.nan
+        return embeddings
+
+    encoder.embed_norm.register_forward_hook(poison)
+    dirty = encoder(tokens, cu_seqlens, longest)
+    assert seen == [40] and torch.allclose(dirty, clean, atol=1e-5)
+
+
 @pytest.mark.parametrize("poisoned", [0, 1, 3])
 def test_nothing_leaks_from_sequence_to_sequence(poisoned):
     lengths = [9, 9, 30, 1]
