@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import lightning.pytorch as pl
 import torch
@@ -47,7 +47,8 @@ class Task(pl.LightningModule):
         optimizer: Class and options of the optimizer. Biases, LayerNorms and embeddings are
             always exempt from its weight decay.
         schedule: Class and options of the learning-rate schedule, stepped per optimizer step.
-        compile: Whether ``torch.compile`` fuses each block: worth its minute on a GPU.
+        compile: Whether ``torch.compile`` fuses each block: worth its minute on a GPU, and nothing
+            on a CPU. ``auto`` does so on GPUs only.
         activation_checkpointing: Whether a block's inner values are computed again for the
             gradients instead of kept: about a third more work for a fraction of the memory.
     """
@@ -63,7 +64,7 @@ class Task(pl.LightningModule):
         optimizer: OptimizerCallable = lambda groups: AdamW(groups, lr=1e-4, weight_decay=0.01),
         schedule: ScheduleCallable = InverseSqrt,
         *,
-        compile: bool = False,  # noqa: A002  # what everybody calls it
+        compile: bool | Literal["auto"] = False,  # noqa: A002  # what everybody calls it
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -121,8 +122,10 @@ class Task(pl.LightningModule):
                     f"accumulate_grad_batches ({accumulate}): between two steps a run cannot be "
                     "saved, for the gradients accumulated so far would be lost"
                 )
-        if stage == "fit" and self.compile_blocks:
-            compile_blocks(self.encoder, self.trainer.strategy.root_device.type, data)
+        device = self.trainer.strategy.root_device.type
+        wanted = device == "cuda" if self.compile_blocks == "auto" else self.compile_blocks
+        if stage == "fit" and wanted:
+            compile_blocks(self.encoder, device, data)
 
     def teardown(self, stage: str) -> None:
         """Packs are what they are again."""

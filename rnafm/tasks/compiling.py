@@ -32,8 +32,6 @@ def compile_blocks(encoder: Encoder, device: str, data: Any) -> None:
             missing,
         )
         return
-    if device == "cpu":
-        logger.info("Compiling blocks gains nothing on a CPU and takes a minute or more")
     budget = getattr(data, "tokens_per_batch", None)
     if budget == getattr(data, "budget", None):
         encoder.pad_to = budget

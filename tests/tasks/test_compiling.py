@@ -1,0 +1,78 @@
+"""When blocks are compiled, and what for."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from batches import TINY
+from torch.optim import AdamW
+
+from rnafm.tasks import MaskedLM, compiling
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit")  # torch's compiler is imported
+
+
+def make(compile, device="cuda"):  # noqa: A002
+    task = MaskedLM(encoder=TINY, compile=compile, optimizer=AdamW)
+    task.trainer = SimpleNamespace(
+        datamodule=None,
+        accumulate_grad_batches=1,
+        val_check_interval=1,
+        limit_train_batches=1.0,
+        strategy=SimpleNamespace(root_device=torch.device(device)),
+    )
+    return task
+
+
+def compiled(task):
+    return [block._compiled_call_impl is not None for block in task.encoder.blocks]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "stage", "yes"),
+    [
+        ("auto", "cuda", "fit", True),
+        ("auto", "cpu", "fit", False),
+        ("auto", "cuda", "test", False),
+        (True, "cpu", "fit", True),
+        (False, "cuda", "fit", False),
+    ],
+)
+def test_where_blocks_are_compiled(monkeypatch, wanted, device, stage, yes):
+    monkeypatch.setattr(compiling, "missing_compiler", lambda: None)
+    task = make(wanted, device)
+    names = list(task.state_dict())
+    task.setup(stage)
+    assert set(compiled(task)) == {yes}
+    assert list(task.state_dict()) == names
+
+
+def test_packs_are_filled_up_to_the_budget_of_tokens_while_training():
+    task = make(True, "cpu")
+    task.trainer.datamodule = SimpleNamespace(tokens_per_batch=512, budget=512)
+    task.setup("fit")
+    assert task.encoder.pad_to == 512
+    task.teardown("fit")
+    assert task.encoder.pad_to is None
+    task.trainer.datamodule.budget = 4096  # counts pairs, not tokens
+    task.setup("fit")
+    assert task.encoder.pad_to is None
+
+
+@pytest.mark.parametrize(
+    ("module", "which", "message"),
+    [
+        (None, "/usr/bin/gcc", "triton is not installed"),
+        ("there", None, "there is no C compiler"),
+    ],
+)
+def test_without_a_compiler_blocks_stay_as_they_are(monkeypatch, caplog, module, which, message):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: module)
+    monkeypatch.setattr("shutil.which", lambda _: which)
+    task = make("auto")
+    with caplog.at_level(logging.WARNING):
+        task.setup("fit")
+    assert not any(compiled(task)) and message in caplog.text
+    assert "--model.compile false" in caplog.text
