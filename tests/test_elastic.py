@@ -127,7 +127,7 @@ def test_a_step_keeps_its_tokens_when_batches_change(tmp_path, capsys):
     text = capsys.readouterr().err
     assert "A step is 5 batches of up to 900 tokens" in text
     assert "is divided anew" in text and "5 to a step" in text
-    tokens = curve(run, "train/tokens")
+    tokens = curve(run, "throughput/tokens")
     sizes = [tokens[step + 1] - tokens[step] for step in range(4, 8)]
     assert all(3300 < size <= 4500 for size in sizes), sizes
     with pytest.raises(SystemExit, match=r"tokens_per_step \(900\) is less than one batch"):

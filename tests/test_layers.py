@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rnafm"
+COUNTS = ("costs", "devices")  # formulas and tables, which need nothing but Python
 # What each layer may import from the package, and what it may not import from outside.
 ALLOWED = {
     "modules": ("rnafm.modules",),
     "data": ("rnafm.data", "rnafm.files"),
     "tasks": ("rnafm.tasks", "rnafm.modules", "rnafm.data"),
     "reports": ("rnafm.reports", "rnafm.files"),
-    "callbacks": ("rnafm.callbacks", "rnafm.files"),
+    "callbacks": ("rnafm.callbacks", "rnafm.files", *(f"rnafm.planning.{each}" for each in COUNTS)),
     "tools": ("rnafm.tools", "rnafm.files"),
 }
 # Tasks take batches, vocabularies, masks, what labels are and kept embeddings from data, but no
@@ -33,6 +34,12 @@ def imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_formulas_need_nothing(name):
+    for imported in imports(PACKAGE / "planning" / f"{name}.py"):
+        assert imported in STANDARD, imported
 
 
 FILES = [path for layer in ALLOWED for path in sorted((PACKAGE / layer).rglob("*.py"))]

@@ -55,8 +55,8 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, whole, sto
     assert len(losses) == 30
     # The last step is saved too, though validation comes every fifth.
     assert curve(resumed, "train/loss") == {step: losses[step] for step in range(stop, 30)}
-    tokens = curve(whole, "train/tokens")
-    assert curve(resumed, "train/tokens") == {step: tokens[step] for step in range(stop, 30)}
+    tokens = curve(whole, "throughput/tokens")
+    assert curve(resumed, "throughput/tokens") == {step: tokens[step] for step in range(stop, 30)}
 
 
 def test_accumulated_gradients_are_not_lost(tmp_path):

@@ -20,11 +20,15 @@ from rich.progress import (
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
+_REREAD = 0.5  # seconds
+
 
 class RunProgress(ProgressBar):
     """Progress of the whole run rather than of an epoch.
 
     A terminal gets a bar. A file or a pipe gets a line now and then, so that logs stay readable.
+    Values are read when the trainer has logged new ones, and twice a second at most: to read what a
+    GPU has computed is to wait for it.
 
     Args:
         log_seconds: Seconds between two lines where there is no terminal.
@@ -35,8 +39,10 @@ class RunProgress(ProgressBar):
         self.log_seconds = log_seconds
         self._enabled = True
         self._progress: Progress | None = None
-        self._started = self._spoken = 0.0
-        self._first_step = 0
+        self._started = self._spoken = self._read_at = 0.0
+        self._first_step = self._logged_step = 0
+        self._is_new = False
+        self._shown = ""
         self._total: int | None = None
 
     def disable(self) -> None:
@@ -54,7 +60,8 @@ class RunProgress(ProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar at the step where the run stands."""
         self._started = self._spoken = time.perf_counter()
-        self._first_step = trainer.global_step
+        self._first_step = self._logged_step = trainer.global_step
+        self._is_new, self._shown = False, ""
         # Asked here, by all processes: without max_steps, finding out takes all of them.
         self._total = _num_steps(trainer)
         if self._enabled and sys.stderr.isatty():
@@ -73,6 +80,15 @@ class RunProgress(ProgressBar):
             )
             self._progress.start()
 
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Show what was logged behind the last batch, when all callbacks have done so."""
+        if self._enabled and self._is_new and time.perf_counter() - self._read_at > _REREAD:
+            self._read(trainer)
+            if self._progress:
+                self._progress.update(self._task, metrics=self._shown)
+
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
@@ -84,18 +100,20 @@ class RunProgress(ProgressBar):
         """Move on."""
         if not self._enabled:
             return
+        step = trainer.global_step
+        if step != self._logged_step and step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._logged_step, self._is_new = step, True
         if self._progress:
-            self._progress.update(
-                self._task, completed=trainer.global_step, metrics=self._metrics(trainer)
-            )
+            self._progress.update(self._task, completed=step)
         elif time.perf_counter() - self._spoken > self.log_seconds:
             self._say(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the new scores of a training run."""
         if self._enabled and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._read(trainer)
             if self._progress:
-                self._progress.update(self._task, metrics=self._metrics(trainer))
+                self._progress.update(self._task, metrics=self._shown)
             else:
                 self._say(trainer)
 
@@ -123,17 +141,23 @@ class RunProgress(ProgressBar):
         if total and done:
             left = (self._spoken - self._started) / done * (total - trainer.global_step)
             parts.append(f"{_duration(left)} left")
-        print(*parts, self._metrics(trainer), sep="  ", file=sys.stderr, flush=True)  # noqa: T201
+        if self._shown:
+            parts.append(self._shown)
+        print(*parts, sep="  ", file=sys.stderr, flush=True)  # noqa: T201
 
-    @staticmethod
-    def _metrics(trainer: pl.Trainer) -> str:
+    def _read(self, trainer: pl.Trainer) -> None:
+        """Take the values of this moment from the device."""
         parts = []
         for name, value in trainer.progress_bar_metrics.items():
+            if not isinstance(value, int | float):
+                continue
             if name.endswith("tokens_per_second"):
-                parts.append(f"{float(value):,.0f} tokens/s")
-            elif isinstance(value, int | float):
+                parts.append(f"{value:,.0f} tokens/s")
+            elif name.endswith("mfu"):
+                parts.append(f"MFU {100 * value:.3g} %")
+            else:
                 parts.append(f"{name} {value:.4g}")
-        return "  ".join(parts)
+        self._shown, self._is_new, self._read_at = "  ".join(parts), False, time.perf_counter()
 
 
 def _num_steps(trainer: pl.Trainer) -> int | None:

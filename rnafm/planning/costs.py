@@ -66,6 +66,46 @@ def training_flops(
     return 3 * forward_flops(config, tokens, squares, predicted, vocab_size)
 
 
+def adapting_flops(
+    config: EncoderConfig, tokens: int, squares: int, *, flowing: float, trained: float
+) -> float:
+    """Operations of an encoder that is trained in part, as with frozen blocks or LoRA.
+
+    A matrix costs its forward product again for the gradients of its inputs, where any flow
+    through it, and once more for those of its weights, where these are trained. Low-rank additions
+    are too small to count.
+
+    Args:
+        config: Shape of the encoder.
+        tokens: Number of tokens.
+        squares: Sum of the squared lengths of the sequences.
+        flowing: Share of the blocks that gradients flow through.
+        trained: Share of the matrices' elements that are trained.
+    """
+    dense = forward_flops(config, tokens, 0)
+    attention = forward_flops(config, 0, squares)
+    return dense * (1 + flowing + trained) + attention * (1 + 2 * flowing)
+
+
+def elementwise_bytes(
+    config: EncoderConfig, tokens: int, *, mixed: bool, compiled: bool = False
+) -> float:
+    """Bytes that training moves besides matrix products and attention, if nothing stays in caches.
+
+    Residuals and the statistics of LayerNorms are in 32 bits, all else in 16 under autocast. A
+    block reads and writes, in units of its width: residual and LayerNorm, both times; the GELU and
+    its gradient; the gradients of LayerNorms and biases. Compiled, residual and LayerNorm are one
+    pass.
+    """
+    wide, width = config.ffn_dim / config.embed_dim, 2 if mixed else 4
+    norms = 24 if compiled else 48
+    gelu = 2 * wide * width + 3 * wide * width
+    biases = width * (wide + 5)
+    backward = 28 if compiled else 72
+    units = norms + gelu + biases + backward
+    return tokens * config.num_layers * config.embed_dim * units
+
+
 def executed_flops(
     config: EncoderConfig,
     tokens: int,

@@ -168,12 +168,10 @@ class Run:
     def measured(self, path: Path) -> dict[str, Any]:
         """How long the run takes at the speed of another one."""
         with path.open() as file:
-            column = "train/tokens_per_second"
+            column = "throughput/tokens_per_second"
             speeds = [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
         if not speeds:
-            raise ValueError(
-                f"{path}: has no train/tokens_per_second; give the metrics.csv of a run of fit"
-            )
+            raise ValueError(f"{path}: has no {column}; give the metrics.csv of a run of fit")
         speed = median(speeds[len(speeds) // 4 :])  # the first ones warm up
         rows: dict[str, Any] = {f"measured in {path}: tokens per second": round(speed)}
         if self.corpus is not None and self.total_steps is not None:
@@ -230,7 +228,7 @@ class Run:
             self.config,
             0 if self.frozen else tokens,
             mixed=self.mixed,
-            compiled=self.task.compile_blocks,
+            compiled=bool(self.task.compile_blocks),
             checkpointing=again,
         )
         return costs.memory(

@@ -21,8 +21,8 @@ def plan(
 
     Args:
         *options: Of ``rnafm fit``.
-        device: Must hold a batch: a100, a100-40, h100, h200 or v100. Without it, hours are given
-            for several.
+        device: Must hold a batch: such as a100, a100-40, h100, h200, b200, l40s, rtx4090 or v100;
+            an unknown one lists them all. Without it, hours are given for several.
         devices: How many devices there are in all, instead of what the recipe says.
         mfu: Share of a device's peak that training reaches; 0.3 is what to expect of this encoder
             on an H100, compiled.

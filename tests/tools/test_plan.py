@@ -176,7 +176,7 @@ def test_devices_and_a_step_in_tokens(capsys, fasta, tmp_path):
     assert four["steps"]["steps of an epoch"] == two["steps of an epoch"]
     assert set(four["hours"]) >= {"a100: hours of the run", "share of the peak assumed (MFU)"}
     metrics = tmp_path / "metrics.csv"
-    metrics.write_text("step,train/tokens_per_second\n0,\n1,10\n2,2000\n3,2000\n4,2000\n")
+    metrics.write_text("step,throughput/tokens_per_second\n0,\n1,10\n2,2000\n3,2000\n4,2000\n")
     timed = plan(capsys, *words, f"--measured={metrics}")["tables"]
     hours = timed["hours"]["measured: hours of the run"]
     assert hours == pytest.approx(timed["steps"]["tokens of the run"] / 2000 / 3600, rel=1e-3)
