@@ -25,6 +25,7 @@ from rnafm.callbacks import (
     OutliveFullDisk,
     Preempted,
     Preemption,
+    RunPage,
     RunProgress,
     SaveLast,
     SealedCheckpointIO,
@@ -62,6 +63,7 @@ _ALWAYS = (
     SaveLast,
     Preemption,
     TestReport,
+    RunPage,  # it shows what the others have written
 )
 _PACKAGE = Path(__file__).parent
 

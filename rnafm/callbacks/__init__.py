@@ -9,6 +9,7 @@ from rnafm.callbacks.saving import SaveLast
 from rnafm.callbacks.testing import TestReport
 from rnafm.callbacks.throughput import Throughput
 from rnafm.callbacks.tracking import KeepRunId, OfflineFirstWandbLogger, OutliveFullDisk
+from rnafm.callbacks.tracking_page import RunPage
 
 __all__ = [
     "KeepRunId",
@@ -18,6 +19,7 @@ __all__ = [
     "OutliveFullDisk",
     "Preempted",
     "Preemption",
+    "RunPage",
     "RunProgress",
     "SaveLast",
     "SealedCheckpointIO",
