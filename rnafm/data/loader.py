@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from abc import abstractmethod
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +13,20 @@ from torch.utils.data import DataLoader, Dataset
 
 from rnafm.data.batch import Batch
 from rnafm.data.counter import fold, mix
-from rnafm.data.order import Order, Shuffle
+from rnafm.data.cutting import Cuts
+from rnafm.data.order import Order, ReadAhead, Shuffle
 from rnafm.data.sampler import PackSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from rnafm.data.mixture import Mixture
+
+
+_CHUNK = 1 << 16  # sequences whose lengths are looked up together
+_key = lru_cache(maxsize=8)(fold)  # asked for with every batch of an epoch
 
 
 class Packable(Dataset[Batch]):
@@ -42,6 +48,15 @@ class Packable(Dataset[Batch]):
     def make(self, epoch: int, order: NDArray[np.int64]) -> Batch:
         """A batch of the sequences at these places of ``indices``, (b,)."""
 
+    @cached_property
+    def cuts(self) -> Cuts:
+        """What cuts epochs into packs: one for all loaders, since it keeps what it has cut."""
+        return Cuts(self.lengths(), self.order)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what a worker does not need or makes for itself."""
+        return {k: value for k, value in vars(self).items() if k not in ("cuts", "_read")}
+
     def __getitem__(self, pack: tuple[int, int, int]) -> Batch:
         """The batch of a pack, given as (epoch, start, stop) in the epoch's order.
 
@@ -50,7 +65,11 @@ class Packable(Dataset[Batch]):
         epoch, start, stop = pack
         if start == stop:
             return self.make(epoch, self.order(epoch, 0, 1))._replace(filler=True)
-        return self.make(epoch, self.order(epoch, start, stop))
+        return self.make(epoch, self._read(epoch, start, stop))
+
+    @cached_property
+    def _read(self) -> ReadAhead:
+        return ReadAhead(self.order)
 
 
 class PackDataset(Packable):
@@ -79,38 +98,47 @@ class PackDataset(Packable):
 
     def lengths(self) -> NDArray[np.int32]:
         """Tokens of each sequence in a batch, special ones included; (n,)."""
-        lengths = np.minimum(self.stores.lengths[self.indices], self.max_length)
-        return np.add(lengths, 2, dtype=np.int32)
+        lengths, whole = np.empty(len(self.indices), np.int32), self.stores.lengths
+        for start in range(0, len(lengths), _CHUNK):  # in the cache of a core, and no other copy
+            some = lengths[start : start + _CHUNK]
+            some[:] = whole[self.indices[start : start + _CHUNK]]
+            np.minimum(some, self.max_length, out=some)
+            some += 2
+        return lengths
 
     def make(self, epoch: int, order: NDArray[np.int64]) -> Batch:
         """A batch of the sequences at these places of ``indices``, (b,)."""
         again, places = np.divmod(order, len(self.indices))
         indices = self.indices[places]
-        whole = self.stores.lengths_of(indices)
+        stores, begins, whole = self.stores.places(indices)
         lengths = np.minimum(whole, self.max_length)
         # Runs of equal lengths let attention without a packed kernel take them in one call.
         by_length = np.argsort(lengths, kind="stable")
-        indices, again, whole, lengths = (
-            part[by_length] for part in (indices, again, whole, lengths)
-        )
-        numbers = indices + again * len(self.stores)
-        room = (whole - lengths).astype(np.uint64) + np.uint64(1)
-        key = np.uint64(fold(self.order.seed, epoch, 1))
+        numbers = (indices + again * len(self.stores))[by_length]
+        lengths = lengths[by_length]
+        room = (whole[by_length] - lengths).astype(np.uint64) + np.uint64(1)
+        key = np.uint64(_key(self.order.seed, epoch, 1))
         skipped = (mix(numbers.astype(np.uint64) ^ key) % room).astype(np.int64)
         cu_seqlens = np.zeros(len(lengths) + 1, np.int32)
         np.cumsum(lengths + 2, out=cu_seqlens[1:])
+        windows = self.stores.windows(stores[by_length], begins[by_length] + skipped, lengths)
         vocabulary = self.stores.vocabulary
-        cls, eos = np.array([vocabulary.cls_id, vocabulary.eos_id], np.uint8).reshape(2, 1)
-        parts = []
-        for tokens in self.stores.slices(indices, skipped, lengths):
-            parts += [cls, tokens, eos]
         return Batch(
-            tokens=torch.from_numpy(np.concatenate(parts)),
+            tokens=torch.from_numpy(_joined(windows, vocabulary.cls_id, vocabulary.eos_id)),
             cu_seqlens=torch.from_numpy(cu_seqlens),
-            max_seqlen=int(lengths.max()) + 2,
+            max_seqlen=int(lengths[-1]) + 2,
             indices=torch.from_numpy(numbers),
-            key=fold(self.order.seed, epoch, 2),
+            key=_key(self.order.seed, epoch, 2),
         )
+
+
+def _joined(windows: list[memoryview], cls_id: int, eos_id: int) -> NDArray[np.uint8]:
+    """Sequences end to end, each between its special tokens; uint8, (N,)."""
+    text = bytes([eos_id, cls_id]).join(windows)
+    tokens = np.empty(len(text) + 2, np.uint8)
+    tokens[0], tokens[-1] = cls_id, eos_id
+    tokens[1:-1] = np.frombuffer(text, np.uint8)
+    return tokens
 
 
 class PackLoader:
@@ -140,8 +168,9 @@ class PackLoader:
         **division: Any,
     ) -> None:
         self.dataset = dataset
+        cuts = dataset.cuts
         self.sampler = PackSampler(
-            dataset.lengths(), tokens_per_batch, order=dataset.order, **division
+            cuts.lengths, tokens_per_batch, order=cuts.order, cuts=cuts, **division
         )
         self._loader = DataLoader(
             dataset,
@@ -162,7 +191,10 @@ class PackLoader:
     def __iter__(self) -> Iterator[Batch]:
         """The batches of the epoch that the sampler is set to, or what is left of it."""
         self._batches = self.sampler.done
-        for batch in self._loader:
+        batches: Iterable[Batch] = self._loader
+        if not self._loader.num_workers and not self._loader.pin_memory:  # it only takes time
+            batches = map(self.dataset.__getitem__, self.sampler)
+        for batch in batches:
             self._batches += 1
             yield batch
 

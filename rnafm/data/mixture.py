@@ -46,8 +46,8 @@ class Mixture:
         return self.stores[0].vocabulary
 
     @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Number of tokens of each sequence, int64 (B,); in memory."""
+    def lengths(self) -> NDArray[np.integer]:
+        """Number of tokens of each sequence, int32 (B,), or int64; in memory."""
         lengths = [store.lengths for store in self.stores]
         return np.concatenate(lengths) if len(lengths) > 1 else lengths[0]
 
@@ -88,45 +88,42 @@ class Mixture:
             )
         return np.concatenate(parts), list(numbers) if named == {True} else None
 
-    def lengths_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of tokens of some sequences, (b,)."""
-        _, begins, ends = self._places(indices)
-        return ends - begins
-
-    def slices(
-        self,
-        indices: NDArray[np.int64],
-        skipped: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-    ) -> list[NDArray[np.uint8]]:
-        """Tokens of windows of some sequences.
-
-        Args:
-            indices: The sequences, (b,).
-            skipped: Tokens before each window, (b,).
-            lengths: Tokens of each window, (b,).
-        """
-        numbers, begins, _ = self._places(indices)
-        begins = begins + skipped
-        sources = [store.tokens for store in self.stores]
-        return [
-            sources[number][begin : begin + length]
-            for number, begin, length in zip(
-                numbers.tolist(), begins.tolist(), lengths.tolist(), strict=True
-            )
-        ]
-
-    def _places(
+    def places(
         self, indices: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Store, begin and end of some sequences; each (b,)."""
+        """Where some sequences are: store, first token in it and number of tokens; each (b,)."""
         if len(self.stores) == 1:
             offsets = self.stores[0].offsets
-            return np.zeros_like(indices), offsets[indices], offsets[indices + 1]
+            begins = offsets[indices]
+            return np.zeros_like(indices), begins, offsets[indices + 1] - begins
         numbers = np.searchsorted(self._begins, indices, side="right") - 1
         begins, ends = np.empty_like(indices), np.empty_like(indices)
         for number, store in enumerate(self.stores):
             chosen = np.flatnonzero(numbers == number)
             own = indices[chosen] - self._begins[number]
             begins[chosen], ends[chosen] = store.offsets[own], store.offsets[own + 1]
-        return numbers, begins, ends
+        return numbers, begins, ends - begins
+
+    def windows(
+        self,
+        numbers: NDArray[np.int64],
+        begins: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> list[memoryview]:
+        """Tokens of windows of sequences, without a copy.
+
+        Args:
+            numbers: The store of each, (b,).
+            begins: Its first token in the store, (b,).
+            lengths: Its number of tokens, (b,).
+        """
+        # Slices of these memoryviews take half the time of slices of arrays.
+        sources = [store.tokens.data for store in self.stores]
+        ends = (begins + lengths).tolist()
+        if len(sources) == 1:
+            (source,) = sources
+            return [source[a:b] for a, b in zip(begins.tolist(), ends, strict=True)]
+        return [
+            sources[number][a:b]
+            for number, a, b in zip(numbers.tolist(), begins.tolist(), ends, strict=True)
+        ]

@@ -7,6 +7,7 @@ memory, and every process and worker sees the same order.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ROUNDS = 6
+_BLOCK = 1 << 15  # positions that are walked together: what fits into a core's cache
+_NEAR = 8  # parts of the order that may lie between two that one process reads
 _PRIMES = np.array([2147483647, 2147483629, 2147483587, 2147483579, 2147483563], np.int64)
 _LARGEST = 2_147_483_562  # of a group: below the primes, so that each steps through all members
 
@@ -37,26 +40,49 @@ def permute(positions: NDArray[np.uint64], size: int, key: int) -> NDArray[np.ui
         Distinct numbers below ``size``; uint64, (n,).
     """
     bits = max(2, (size - 1).bit_length())
-    result = _feistel(positions, bits, key)
-    outside = np.flatnonzero(result >= size)
-    while outside.size:
-        result[outside] = _feistel(result[outside], bits, key)
-        outside = outside[result[outside] >= size]
-    return result
+    rounds = _rounds(bits, key)
+    result = positions.astype(np.int64)
+    for start in range(0, len(result), _BLOCK):
+        block = result[start : start + _BLOCK]
+        block[:] = _feistel(block, bits, rounds)
+        outside = np.flatnonzero(block >= size)
+        while outside.size:
+            again = _feistel(block[outside], bits, rounds)
+            block[outside] = again
+            outside = outside[again >= size]
+    return result.view(np.uint64)
 
 
-def _feistel(values: NDArray[np.uint64], bits: int, key: int) -> NDArray[np.uint64]:
-    low_bits = np.uint64(bits // 2)
-    low_mask = np.uint64((1 << (bits // 2)) - 1)
-    high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
-    high, low = values >> low_bits, values & low_mask
+@lru_cache(maxsize=4)
+def _rounds(bits: int, key: int) -> tuple[NDArray[np.int64], ...]:
+    """The round functions as tables: half a number has few values, 8,192 for 40 million."""
+    tables = []
     for turn in range(_ROUNDS):
-        turn_key = np.uint64(fold(key, turn))
+        size, other = bits // 2, bits - bits // 2
         if turn % 2:
-            low = low ^ (mix(high ^ turn_key) & low_mask)
+            size, other = other, size
+        values = np.arange(1 << size, dtype=np.uint64)
+        mixed = mix(values ^ np.uint64(fold(key, turn))) & np.uint64((1 << other) - 1)
+        tables.append(mixed.view(np.int64))
+    return tuple(tables)
+
+
+def _feistel(
+    values: NDArray[np.int64], bits: int, rounds: tuple[NDArray[np.int64], ...]
+) -> NDArray[np.int64]:
+    low_bits = bits // 2
+    high, low = values >> low_bits, values & ((1 << low_bits) - 1)
+    for turn, table in enumerate(rounds):
+        if turn % 2:
+            low ^= table[high]
         else:
-            high = high ^ (mix(low ^ turn_key) & high_mask)
-    return (high << low_bits) | low
+            high ^= table[low]
+    high <<= low_bits
+    high |= low
+    return high
+
+
+_key = lru_cache(maxsize=4)(fold)  # asked for with every pack of an epoch
 
 
 class Order(ABC):
@@ -78,8 +104,12 @@ class Order(ABC):
         number, so that it gets other crops and masks; ``% num_sequences`` undoes that.
         """
         positions = np.arange(start, stop, dtype=np.uint64)
-        places = permute(positions, self.size, fold(self.seed, epoch)).astype(np.int64)
+        places = permute(positions, self.size, _key(self.seed, epoch)).view(np.int64)
         return self._draw(epoch, places)
+
+    def members(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        """The same numbers of sequences without what is added where one comes again."""
+        return self(epoch, start, stop) % self.num_sequences
 
     @abstractmethod
     def _draw(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -96,6 +126,10 @@ class Shuffle(Order):
 
     def __init__(self, num_sequences: int, seed: int) -> None:
         super().__init__(num_sequences, num_sequences, seed)
+
+    def members(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        """The order itself: no sequence comes again."""
+        return self(epoch, start, stop)
 
     def _draw(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
         return places
@@ -159,6 +193,31 @@ class GroupedDraws(Order):
         parts = _bits(np.concatenate([self._draws, self._sizes]))
         places = np.arange(len(parts), dtype=np.uint64)
         return fold(int(mix(mix(parts) + places).sum()))
+
+
+class ReadAhead:
+    """An order that is read forwards in small parts: it is computed in larger ones.
+
+    Args:
+        order: The order, of which this changes nothing.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self._epoch, self._start, self._last = 0, 0, 0
+        self._read = np.empty(0, np.int64)
+
+    def __call__(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        """The same as that of the order; not to be changed."""
+        begin, last, forwards = start - self._start, self._last, epoch == self._epoch
+        self._epoch, self._last = epoch, stop
+        if forwards and begin >= 0 and begin + stop - start <= len(self._read):
+            return self._read[begin : begin + stop - start]
+        # Of many processes each would compute all that the others read.
+        near = forwards and 0 <= start - last <= _NEAR * (stop - start)
+        end = min(max(stop, start + _BLOCK), self.order.size) if near else stop
+        self._read, self._start = self.order(epoch, start, end), start
+        return self._read[: stop - start]
 
 
 def _bits(values: NDArray[np.int64]) -> NDArray[np.uint64]:

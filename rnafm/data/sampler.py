@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rnafm.data.cutting import Cuts
 from rnafm.data.order import Order, Shuffle
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_WINDOW = 1 << 20  # sequences planned at a time: bounds the memory of planning
+_CHUNK = 1 << 16  # lengths that are looked at together
 _DIVISION = ("tokens_per_batch", "world_size", "accumulate")
 
 
@@ -55,6 +56,7 @@ class PackSampler:
         rank: Number of this process.
         world_size: Number of processes.
         accumulate: Packs of a process that make one optimizer step.
+        cuts: Of the same lengths and order, where other samplers have made some already.
 
     Raises:
         ValueError: If there is no sequence, or one alone is longer than a pack.
@@ -70,6 +72,7 @@ class PackSampler:
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
+        cuts: Cuts | None = None,
     ) -> None:
         if not len(lengths):
             raise ValueError("there is no sequence to make batches of")
@@ -80,6 +83,7 @@ class PackSampler:
             )
         self.lengths, self.tokens_per_batch = lengths, tokens_per_batch
         self.order = Shuffle(len(lengths), 0) if order is None else order
+        self.cuts = Cuts(lengths, self.order) if cuts is None else cuts
         self.reshuffle, self.rank = reshuffle, rank
         self.world_size, self.accumulate = world_size, accumulate
         self.epoch = self.done = 0
@@ -132,7 +136,7 @@ class PackSampler:
                 self.done = 0
             return same
         self.done, begin = 0, state["position"]
-        packs = len(self._cut(self.epoch, begin, self.tokens_per_batch)) - 1
+        packs = len(self.cuts(self.epoch, begin, self.tokens_per_batch)) - 1
         self._begun = _Segment(self.epoch, begin, self._rounded(packs))
         return False
 
@@ -154,14 +158,13 @@ class PackSampler:
         below the next sequence's length, which is drawn in proportion to itself. Where an epoch
         does not visit every sequence once, its total differs too.
         """
-        packs = len(self._cut(0, 0, self.tokens_per_batch)) - 1
+        packs = len(self.cuts(0, 0, self.tokens_per_batch)) - 1
         if not self.reshuffle:
             return self._rounded(packs)
-        lengths = self.lengths.astype(np.float64)
-        mean = lengths.mean()
-        variance = (lengths**3).mean() / (3 * mean) - ((lengths**2).mean() / (2 * mean)) ** 2
-        free = packs * max(variance, 0.0)
-        drawn = 0.0 if isinstance(self.order, Shuffle) else 2 * self.order.size * lengths.var()
+        mean, square, cube = _moments(self.lengths)
+        free = packs * max(cube / (3 * mean) - (square / (2 * mean)) ** 2, 0.0)
+        same = isinstance(self.order, Shuffle)
+        drawn = 0.0 if same else 2 * self.order.size * max(square - mean**2, 0.0)
         margin = math.ceil(6 * math.sqrt(free + drawn) / self.tokens_per_batch)
         return self._rounded(min(packs + margin, self.order.size))
 
@@ -171,7 +174,7 @@ class PackSampler:
         segment = self._segment
         if self._planned != segment:
             budget = self.tokens_per_batch
-            while len(starts := self._cut(*segment[:2], budget)) - 1 > segment.num_packs:
+            while len(starts := self.cuts(*segment[:2], budget)) - 1 > segment.num_packs:
                 budget += int(self.lengths.max())  # six standard deviations away
             self._starts, self._planned = _split(starts, segment.num_packs), segment
         return self._starts
@@ -208,24 +211,16 @@ class PackSampler:
         step = self.world_size * self.accumulate
         return math.ceil(num_packs / step) * step
 
-    def _cut(self, epoch: int, begin: int, budget: int) -> NDArray[np.int64]:
-        """Fill packs from a place on, one window of the order at a time; (P + 1,)."""
-        size, position = self.order.size, begin
-        starts = [np.full(1, begin, np.int64)]
-        while position < size:
-            stop = min(position + _WINDOW, size)
-            order = self.order(epoch, position, stop) % len(self.lengths)
-            ends = np.cumsum(self.lengths[order], dtype=np.int64)
-            limits = np.concatenate([[0], ends[:-1]]) + budget
-            following = np.searchsorted(ends, limits, side="right").tolist()
-            cuts, place = [], 0
-            while (place := following[place]) < len(following):
-                cuts.append(place)
-            if stop == size:
-                cuts.append(len(following))  # nothing follows: the last pack is complete
-            starts.append(np.array(cuts, np.int64) + position)
-            position = int(starts[-1][-1])  # a pack that the window cut is planned again
-        return np.concatenate(starts)
+
+def _moments(lengths: NDArray[np.integer]) -> tuple[float, float, float]:
+    """Mean of lengths, of their squares and of their cubes, in little memory."""
+    sums = np.zeros(3)
+    for start in range(0, len(lengths), _CHUNK):
+        some = lengths[start : start + _CHUNK].astype(np.float64)
+        square = some * some
+        sums += some.sum(), square.sum(), square.dot(some)
+    mean, square, cube = (sums / len(lengths)).tolist()
+    return mean, square, cube
 
 
 def _split(starts: NDArray[np.int64], num_packs: int) -> NDArray[np.int64]:

@@ -32,6 +32,8 @@ __all__ = ["Filters", "SequenceStore", "build_store"]
 
 logger = logging.getLogger(__name__)
 
+_CHUNK = 1 << 16  # sequences whose lengths are computed together
+
 
 class SequenceStore:
     """Sequences as token ids, without ``cls`` and ``eos``, on disk.
@@ -100,9 +102,19 @@ class SequenceStore:
         return self._array("offsets.bin", "<i8")
 
     @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Number of tokens of each sequence, int64 (B,); in memory."""
-        return np.diff(self.offsets)
+    def lengths(self) -> NDArray[np.int32] | NDArray[np.int64]:
+        """Number of tokens of each sequence, (B,); in memory.
+
+        int32, which is 160 MB for 40 million, unless one is longer than that can say.
+        """
+        offsets = self.offsets
+        lengths = np.empty(len(self), np.int32)
+        for start in range(0, len(lengths), _CHUNK):
+            some = np.diff(offsets[start : start + _CHUNK + 1])
+            if some.max() > np.iinfo(np.int32).max:
+                return np.diff(offsets)
+            lengths[start : start + _CHUNK] = some
+        return lengths
 
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:

@@ -2,10 +2,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from rnafm.data.counter import fold, mix
 from rnafm.data.loader import PackDataset, PackLoader
 from rnafm.data.mixture import Mixture
-from rnafm.data.order import Shuffle
+from rnafm.data.order import GroupedDraws, Shuffle
 from rnafm.data.vocabulary import Vocabulary
 
 RNA = Vocabulary.named("rna")
@@ -17,12 +21,16 @@ class Stored(SimpleNamespace):
         return len(self.lengths)
 
 
+def stored(lengths):
+    """Sequence i consists of ids that tell i and the place: enough to see any mix-up."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = np.concatenate([6 + (np.arange(n) * 3 + i) % 4 for i, n in enumerate(lengths)])
+    return Stored(tokens=tokens.astype(np.uint8), offsets=offsets, lengths=lengths, vocabulary=RNA)
+
+
 @pytest.fixture
 def store():
-    """Sequence i consists of ids that tell i and the place: enough to see any mix-up."""
-    offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
-    tokens = np.concatenate([6 + (np.arange(n) * 3 + i) % 4 for i, n in enumerate(LENGTHS)])
-    return Stored(tokens=tokens.astype(np.uint8), offsets=offsets, lengths=LENGTHS, vocabulary=RNA)
+    return stored(LENGTHS)
 
 
 def dataset(store, max_length=100, seed=0, indices=None):
@@ -89,6 +97,66 @@ def test_all_windows_are_equally_likely(store):
     )
     counts = np.bincount(begins, minlength=10)
     assert np.abs(counts / epochs - expected / room).max() < 0.05
+
+
+def slowly(stores, indices, max_length, order, pack):
+    """What a batch is, sequence by sequence: (tokens, cu_seqlens, indices)."""
+    total, rows = sum(map(len, stores)), []
+    for drawn in order(*pack).tolist():
+        again, place = divmod(drawn, len(indices))
+        index = local = int(indices[place])
+        number = index + again * total
+        for store in stores:
+            if local < len(store):
+                break
+            local -= len(store)
+        whole = store.tokens[store.offsets[local] : store.offsets[local + 1]].tolist()
+        room = max(len(whole) - max_length, 0) + 1
+        key = np.array([number ^ fold(order.seed, pack[0], 1)], np.uint64)
+        skipped = int(mix(key)[0]) % room
+        rows.append((whole[skipped : skipped + max_length], number))
+    rows.sort(key=lambda row: len(row[0]))  # which leaves equals where they are
+    tokens = [i for row, _ in rows for i in (RNA.cls_id, *row, RNA.eos_id)]
+    return tokens, np.cumsum([0, *(len(row) + 2 for row, _ in rows)]), [n for _, n in rows]
+
+
+@given(st.integers(1, 90), st.integers(0, 4), st.booleans(), st.booleans())
+def test_batches_are_those_of_the_definition(max_length, epoch, several, grouped):
+    """Bit for bit: runs that go on after an update of the package must find the same batches."""
+    stores = [stored(LENGTHS[:200]), stored(LENGTHS[200:])] if several else [stored(LENGTHS)]
+    indices = np.flatnonzero(np.arange(300) % 7 != 3)
+    order = Shuffle(len(indices), 3)
+    if grouped:
+        order = GroupedDraws(np.arange(len(indices)) % 3, np.array([5, 400, 90]), 3)
+    data = PackDataset(Mixture(stores), indices, max_length, order)
+    for start in (0, 17, 30, order.size - 9):
+        pack = epoch, start, min(start + 13, order.size)
+        batch = data[pack]
+        tokens, cu_seqlens, numbers = slowly(stores, indices, max_length, order, pack)
+        assert batch.tokens.tolist() == tokens and batch.tokens.dtype == torch.uint8
+        assert batch.cu_seqlens.tolist() == cu_seqlens.tolist()
+        assert batch.indices.tolist() == numbers
+        assert batch.max_seqlen == max(np.diff(cu_seqlens))
+        assert batch.key == fold(3, epoch, 2) and not batch.filler
+
+
+def test_loaders_of_a_split_share_what_was_cut(store):
+    data = dataset(store)
+    first, second = PackLoader(data, 700), PackLoader(data, 700)
+    assert first.sampler.cuts is second.sampler.cuts is data.cuts
+    assert first.sampler.lengths is second.sampler.lengths  # once in memory
+    assert data.lengths().tolist() == (LENGTHS + 2).tolist()
+
+
+def test_a_worker_gets_a_dataset_without_what_the_main_process_keeps(store):
+    data = dataset(store)
+    batches = list(PackLoader(data, 700))
+    state = data.__getstate__()
+    assert set(state) == {"stores", "indices", "max_length", "order"}
+    copy = object.__new__(PackDataset)
+    copy.__dict__.update(state)
+    for batch, again in zip(batches, PackLoader(copy, 700), strict=True):
+        assert again.tokens.equal(batch.tokens)
 
 
 def test_the_same_seed_and_epoch_give_the_same_batches_with_workers(store):

@@ -5,13 +5,80 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnafm.data.order import GroupedDraws, Shuffle, permute
+from rnafm.data import order as order_module
+from rnafm.data.counter import fold, mix
+from rnafm.data.order import GroupedDraws, ReadAhead, Shuffle, permute
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**63))
 def test_permute_is_a_permutation(size, key):
     images = permute(np.arange(size, dtype=np.uint64), size, key)
     assert sorted(images.tolist()) == list(range(size))
+
+
+def walked(position, size, key):
+    """One position, with the round functions written out."""
+    bits = max(2, (size - 1).bit_length())
+    low_bits, high_bits = bits // 2, bits - bits // 2
+    while True:
+        high, low = position >> low_bits, position & (2**low_bits - 1)
+        for turn in range(6):
+            half, width = (high, low_bits) if turn % 2 else (low, high_bits)
+            word = np.array([half ^ fold(key, turn)], np.uint64)
+            mixed = int(mix(word)[0]) & (2**width - 1)
+            high, low = (high, low ^ mixed) if turn % 2 else (high ^ mixed, low)
+        position = high << low_bits | low
+        if position < size:
+            return position
+
+
+@given(st.integers(1, 2**36), st.integers(0, 2**64 - 1), st.data())
+def test_permute_is_the_network_that_it_says(size, key, data):
+    """Runs that go on after an update of the package must find the same order."""
+    positions = data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=4))
+    found = permute(np.array(positions, np.uint64), size, key)
+    assert found.tolist() == [walked(position, size, key) for position in positions]
+
+
+def test_permute_is_what_it_was():
+    assert permute(np.arange(6, dtype=np.uint64), 6, 7).tolist() == [2, 5, 4, 3, 0, 1]
+    found = permute(np.array([0, 39_999_999], np.uint64), 40_000_000, 2**63)
+    assert found.tolist() == [19447870, 11250882]
+
+
+@given(
+    st.integers(1, 60),
+    st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.integers(1, 9)), max_size=12),
+    st.integers(1, 20),
+)
+def test_reading_ahead_gives_the_order(size, reads, block):
+    order = Shuffle(size, 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order_module, "_BLOCK", block)
+        ahead = ReadAhead(order)
+        for epoch, place, count in reads:
+            start = int(place * (size - 1))
+            stop = min(start + count, size)
+            assert ahead(epoch, start, stop).tolist() == order(epoch, start, stop).tolist()
+            following = min(stop + count, size)
+            if following > stop:
+                found = ahead(epoch, stop, following).tolist()
+                assert found == order(epoch, stop, following).tolist()
+
+
+@pytest.mark.parametrize(("apart", "sizes"), [(1, [32_768]), (40, [100] * 30)])
+def test_only_what_is_mostly_used_is_read_ahead(apart, sizes):
+    asked = []
+
+    class Asked(Shuffle):
+        def __call__(self, *what):
+            asked.append(what[2] - what[1])
+            return super().__call__(*what)
+
+    ahead = ReadAhead(Asked(200_000, 0))
+    for start in range(100 * apart, 3100 * apart, 100 * apart):
+        ahead(0, start, start + 100)
+    assert asked == sizes
 
 
 def test_permute_gives_any_part_alone():

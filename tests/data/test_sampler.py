@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnafm.data import sampler
+from rnafm.data import cutting
 from rnafm.data.order import GroupedDraws, Shuffle
 from rnafm.data.sampler import PackSampler
 
@@ -41,10 +41,41 @@ def test_packs_are_filled_greedily():
         assert LENGTHS[pack].sum() + LENGTHS[following[0]] > 4096
 
 
+def test_packs_start_where_sequences_no_longer_fit():
+    order = Shuffle(1500, 3)
+    starts, filled = [20], 0
+    for place, sequence in enumerate(order(2, 20, 1500).tolist(), 20):
+        if filled + LENGTHS[sequence] > 2000:
+            starts.append(place)
+            filled = 0
+        filled += LENGTHS[sequence]
+    assert cutting.Cuts(LENGTHS, order)(2, 20, 2000).tolist() == [*starts, 1500]
+
+
+def test_an_epoch_is_cut_once_for_all_samplers(monkeypatch):
+    asked, fill = [], cutting.Cuts._cut
+    monkeypatch.setattr(
+        cutting.Cuts, "_cut", lambda self, *what: asked.append(what) or fill(self, *what)
+    )
+    cuts = cutting.Cuts(LENGTHS, Shuffle(1500, 0))
+    for _ in range(2):
+        one = PackSampler(LENGTHS, 2000, order=cuts.order, cuts=cuts)
+        assert len(packs(one)[0]) == len(one)
+        assert one.state(3)["position"] == one.starts[3]
+    assert asked == [(0, 0, 2000)]
+    for epoch in (1, 2, 2):
+        one.set_epoch(epoch)
+        assert len(packs(one)[0]) == len(one)
+    assert asked == [(epoch, 0, 2000) for epoch in range(3)]
+    with pytest.raises(ValueError, match="read-only"):
+        cuts(2, 0, 2000)[0] = 1
+
+
 def test_planning_in_windows_gives_the_same_plan(monkeypatch):
     whole = PackSampler(LENGTHS, 2000).starts
-    monkeypatch.setattr(sampler, "_WINDOW", 97)
-    assert PackSampler(LENGTHS, 2000).starts.tolist() == whole.tolist()
+    for window in (97, 2):  # and where a window is smaller than a pack
+        monkeypatch.setattr(cutting, "_WINDOW", window)
+        assert PackSampler(LENGTHS, 2000).starts.tolist() == whole.tolist()
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
@@ -96,7 +127,7 @@ def test_every_epoch_has_equally_many_packs(size):
     greedy = set()
     for epoch in range(25):
         one.set_epoch(epoch)
-        greedy.add(len(one._cut(epoch, 0, 1000)) - 1)
+        greedy.add(len(one.cuts(epoch, 0, 1000)) - 1)
         assert len(one.starts) - 1 == one.num_packs == 2 * len(one)
         assert all(LENGTHS[:size][one.order(*p)].sum() <= 1000 for p in one)
     assert len(greedy) > 1  # which is not so by itself
@@ -105,7 +136,7 @@ def test_every_epoch_has_equally_many_packs(size):
 
 def test_an_order_beyond_the_margin_still_gives_as_many():
     one = PackSampler(LENGTHS, 1000)
-    counts = [len(one._cut(epoch, 0, 1000)) - 1 for epoch in range(30)]
+    counts = [len(one.cuts(epoch, 0, 1000)) - 1 for epoch in range(30)]
     one.num_packs = min(counts)
     one.set_epoch(counts.index(max(counts)))
     assert len(one.starts) - 1 == min(counts)
