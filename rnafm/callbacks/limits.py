@@ -39,7 +39,7 @@ class Facts:
         scratch: Whether the data could be copied to a faster disk first.
         precision: The trainer's.
         half: Whether the device multiplies in bfloat16 faster than in 32 bits.
-        compiled: Whether blocks were.
+        compiled: Whether blocks were to be compiled.
         checkpointing: Whether activations were computed again.
         attention_dropout: Of an encoder whose shape is free to choose, else 0.
         memory: Share of a GPU's memory that tensors took at most; None for a processor.
@@ -157,7 +157,7 @@ def _gpu(facts: Facts) -> Iterator[str]:
             f"computing them, with --data.tokens_per_batch {more}"
         )
     if not facts.compiled:
-        yield "fused blocks with --model.compile true"
+        yield "fused blocks with --model.compile auto"
     if facts.checkpointing and room >= 2:  # noqa: PLR2004  # half of it is free
         yield (
             "no second computation of activations, as memory is left, with "

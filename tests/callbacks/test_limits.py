@@ -99,7 +99,7 @@ def test_the_largest_share_counts_and_small_ones_do_not():
     ("changes", "expected"),
     [
         ({"precision": "32-true"}, "bfloat16 with --trainer.precision bf16-mixed"),
-        ({"compiled": False}, "fused blocks with --model.compile true"),
+        ({"compiled": False}, "fused blocks with --model.compile auto"),
         ({"tokens_per_batch": 8192, "memory": 0.05}, "than 8,192 tokens.* tokens_per_batch 65536"),
         ({"tokens_per_batch": 8192, "memory": 0.3}, "--data.tokens_per_batch 16384"),
         ({"checkpointing": True}, "--model.activation_checkpointing false"),

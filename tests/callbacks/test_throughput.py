@@ -8,12 +8,13 @@ import re
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from batches import TINY, random_batch
 from hand_clock import FETCH, Time
 from lightning.pytorch.profilers import PassThroughProfiler
-from runs import curve, fit, write_fasta
+from runs import curve, fit, fit_outside, write_fasta
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -404,6 +405,7 @@ def test_a_slow_loader_is_found_out(told):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The PyTorch Profiler default schedule")  # few batches
 @pytest.mark.parametrize("profiler", ["advanced", "pytorch"])
 def test_other_profilers(profiler, tmp_path):
     run = fit(
@@ -413,3 +415,17 @@ def test_other_profilers(profiler, tmp_path):
         f"--trainer.profiler={profiler}",
     )
     assert len(curve(run, "throughput/tokens_per_second")) == 10
+
+
+@pytest.mark.slow
+def test_two_processes_log_the_tokens_of_both(tmp_path):
+    fasta = write_fasta(tmp_path / "x.fa")  # an epoch is 6 steps, of which the last are not full
+    options = ("--trainer.max_steps=14", "--model.encoder.dropout=0")
+    halves = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=10")
+    one = fit(tmp_path / "one", fasta, *options, *halves)
+    many = ("--trainer.devices=2", "--trainer.strategy=ddp")
+    two = fit_outside(tmp_path / "two", fasta, *options, *many)
+    tokens = curve(one, "throughput/tokens")
+    assert curve(two, "throughput/tokens") == tokens
+    sizes = np.diff(list(tokens.values()))
+    assert sizes.min() < 0.9 * sizes.max()  # there were ends of epochs
