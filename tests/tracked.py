@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 
 from wandb.proto.wandb_internal_pb2 import Record
@@ -29,7 +30,7 @@ def records(path):
 
 
 class Page:
-    """What a page of W&B would show of a run.
+    """What a page of W&B would show of a run that is finished.
 
     Attributes:
         run: The record of the run: id, project, job.
@@ -44,6 +45,10 @@ class Page:
     def __init__(self, folder):
         (path,) = Path(folder).rglob("run-*.wandb")
         self.folder = path.parent
+        for _ in range(600):  # another process writes the end, late on a busy machine
+            if any(record.WhichOneof("record_type") == "exit" for record in records(path)):
+                break
+            time.sleep(0.1)
         self.run, self.config, self.history, self.summary = None, {}, [], {}
         self.metrics, self.artifacts, self.files = {}, [], []
         for record in records(path):
