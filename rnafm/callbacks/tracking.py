@@ -92,8 +92,8 @@ class OfflineFirstWandbLogger(_CsvWithoutWandb, WandbLogger):
     """Log to W&B; without an API key or a network, to a folder that ``wandb sync`` uploads later.
 
     Each run has a folder of its own, ``save_dir/project/version_<n>``, as CSVLogger gives it.
-    Whatever W&B cannot do is a warning. Where it does not work at all, because it is not installed
-    or cannot start, metrics go to ``metrics.csv`` in that folder instead.
+    Whatever W&B cannot do is a warning. Where it is switched off (``WANDB_MODE=disabled``), not
+    installed or cannot start, metrics go to ``metrics.csv`` in that folder instead.
 
     Args:
         save_dir: Where the runs lie.
