@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,19 @@ class Cuts:
                 self._kept.pop(next(iter(self._kept)))
             self._kept[key] = starts
         return self._kept[key]
+
+    @cached_property
+    def moments(self) -> tuple[float, float, float]:
+        """Mean of the lengths, of their squares and of their cubes."""
+        sums = np.zeros(3)
+        for start in range(0, len(self.lengths), _WINDOW):  # without a copy of all
+            some = self.lengths[start : start + _WINDOW].astype(np.float64)
+            power = some * some
+            sums[:2] += some.sum(), power.sum()
+            power *= some
+            sums[2] += power.sum()
+        mean, square, cube = (sums / len(self.lengths)).tolist()
+        return mean, square, cube
 
     def _cut(self, epoch: int, begin: int, budget: int) -> NDArray[np.int64]:
         size, position, window = self.order.size, begin, _WINDOW

@@ -34,11 +34,11 @@ class Packable(Dataset[Batch]):
 
     Attributes:
         order: The order of every epoch, as places in ``indices``.
-        indices: Which sequences there are; int64, (n,).
+        indices: Which sequences there are; int32 or int64, (n,).
     """
 
     order: Order
-    indices: NDArray[np.int64]
+    indices: NDArray[Any]
 
     @abstractmethod
     def lengths(self) -> NDArray[np.integer]:
@@ -80,7 +80,7 @@ class PackDataset(Packable):
 
     Args:
         stores: The sequences.
-        indices: Which of them belong to this split; int64, (n,), ascending.
+        indices: Which of them belong to this split; int32 or int64, (n,), ascending.
         max_length: Nucleotides (codons) that are kept of a sequence.
         order: The order of every epoch, which with its seed chooses windows and masks too; by
             default shuffled with seed 0.
@@ -89,7 +89,7 @@ class PackDataset(Packable):
     def __init__(
         self,
         stores: Mixture,
-        indices: NDArray[np.int64],
+        indices: NDArray[np.integer],
         max_length: int,
         order: Order | None = None,
     ) -> None:
@@ -98,18 +98,25 @@ class PackDataset(Packable):
 
     def lengths(self) -> NDArray[np.int32]:
         """Tokens of each sequence in a batch, special ones included; (n,)."""
-        lengths, whole = np.empty(len(self.indices), np.int32), self.stores.lengths
-        for start in range(0, len(lengths), _CHUNK):  # in the cache of a core, and no other copy
-            some = lengths[start : start + _CHUNK]
-            some[:] = whole[self.indices[start : start + _CHUNK]]
-            np.minimum(some, self.max_length, out=some)
-            some += 2
+        lengths = np.empty(len(self.indices), np.int32)
+        for start, whole in self._whole():
+            lengths[start : start + len(whole)] = np.minimum(whole, self.max_length) + 2
         return lengths
+
+    def num_cropped(self) -> int:
+        """How many sequences are longer than ``max_length``."""
+        return sum(int((whole > self.max_length).sum()) for _, whole in self._whole())
+
+    def _whole(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Lengths of sequences before they are cropped, in parts, each with its start."""
+        for start in range(0, len(self.indices), _CHUNK):
+            some = self.indices[start : start + _CHUNK].astype(np.int64)
+            yield start, self.stores.places(some)[2]
 
     def make(self, epoch: int, order: NDArray[np.int64]) -> Batch:
         """A batch of the sequences at these places of ``indices``, (b,)."""
         again, places = np.divmod(order, len(self.indices))
-        indices = self.indices[places]
+        indices = self.indices[places].astype(np.int64)
         stores, begins, whole = self.stores.places(indices)
         lengths = np.minimum(whole, self.max_length)
         # Runs of equal lengths let attention without a packed kernel take them in one call.

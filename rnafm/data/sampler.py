@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_CHUNK = 1 << 16  # lengths that are looked at together
 _DIVISION = ("tokens_per_batch", "world_size", "accumulate")
 
 
@@ -161,7 +160,7 @@ class PackSampler:
         packs = len(self.cuts(0, 0, self.tokens_per_batch)) - 1
         if not self.reshuffle:
             return self._rounded(packs)
-        mean, square, cube = _moments(self.lengths)
+        mean, square, cube = self.cuts.moments
         free = packs * max(cube / (3 * mean) - (square / (2 * mean)) ** 2, 0.0)
         same = isinstance(self.order, Shuffle)
         drawn = 0.0 if same else 2 * self.order.size * max(square - mean**2, 0.0)
@@ -210,17 +209,6 @@ class PackSampler:
         """As many or a few more: the same number for every rank, and whole optimizer steps."""
         step = self.world_size * self.accumulate
         return math.ceil(num_packs / step) * step
-
-
-def _moments(lengths: NDArray[np.integer]) -> tuple[float, float, float]:
-    """Mean of lengths, of their squares and of their cubes, in little memory."""
-    sums = np.zeros(3)
-    for start in range(0, len(lengths), _CHUNK):
-        some = lengths[start : start + _CHUNK].astype(np.float64)
-        square = some * some
-        sums += some.sum(), square.sum(), square.dot(some)
-    mean, square, cube = (sums / len(lengths)).tolist()
-    return mean, square, cube
 
 
 def _split(starts: NDArray[np.int64], num_packs: int) -> NDArray[np.int64]:
