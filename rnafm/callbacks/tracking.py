@@ -106,6 +106,7 @@ class OfflineFirstWandbLogger(_CsvWithoutWandb, WandbLogger):
         taken = [path.name.removeprefix("version_") for path in folder.glob("version_*")]
         number = max([int(name) for name in taken if name.isdigit()], default=-1) + 1
         folder /= f"version_{number}"
+        os.environ.setdefault("WANDB_FINISH_TIMEOUT", _WAIT)  # before wandb reads the environment
         mode = kwargs.pop("mode", None) or os.environ.get("WANDB_MODE")
         if not mode and not kwargs.get("offline") and (reason := _why_offline()):
             mode = "offline"
@@ -115,7 +116,6 @@ class OfflineFirstWandbLogger(_CsvWithoutWandb, WandbLogger):
                 reason,
                 folder,
             )
-        os.environ.setdefault("WANDB_FINISH_TIMEOUT", _WAIT)
         # As an argument of wandb.init the mode wins over whatever wandb has read before.
         super().__init__(save_dir=str(folder), project=project, mode=mode, **kwargs)
         if self._wandb_init.get("anonymous") is None:  # even None makes wandb warn

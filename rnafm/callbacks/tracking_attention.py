@@ -82,12 +82,15 @@ def attention_of(encoder: Any, tokens: torch.Tensor, max_panels: int = 12) -> di
     return {f"layer {i + 1}": maps[i][1:end, 1:end].numpy() for i in chosen.tolist()}
 
 
-def draw_attention(maps: dict[str, NDArray[np.float32]], title: str) -> Figure:
+def draw_attention(
+    maps: dict[str, NDArray[np.float32]], title: str, unit: str = "nucleotide"
+) -> Figure:
     """One panel for each layer: how many times an even share of attention a nucleotide gets.
 
     Args:
         maps: Of :func:`attention_of`; at most 12.
         title: Which sequence, at which step.
+        unit: What is attended to.
     """
     from matplotlib.colors import LogNorm
 
@@ -114,8 +117,8 @@ def draw_attention(maps: dict[str, NDArray[np.float32]], title: str) -> Figure:
         )
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
-    figure.supxlabel("looks at nucleotide", fontsize=9)
-    figure.supylabel("nucleotide", fontsize=9)
+    figure.supxlabel(f"looks at {unit}", fontsize=9)
+    figure.supylabel(unit, fontsize=9)
     bar = figure.colorbar(image, ax=panels, shrink=0.8, label="times an even share of attention")
     marks = [0.25, 0.5, 1, 2, 4, 8, 16, 32]
     bar.set_ticks(marks, labels=[f"{mark:g}" for mark in marks])
@@ -142,11 +145,12 @@ def write_attention(
     from rnafm.reports.pictures import save
 
     paths = {}
+    unit = "nucleotide" if encoder.vocabulary.letters_per_token == 1 else "codon"
     for place, (number, tokens) in enumerate(watched.sequences.items()):
         maps = attention_of(encoder, tokens, _MAX_PANELS)
         cut = "" if int(tokens[-1]) == encoder.vocabulary.eos_id else ", its beginning"
         title = f"Attention, {names.get(number, f'sequence {number}')}{cut}, step {step:,}"
         path = folder / f"step_{step}_{place}.png"
-        save(draw_attention(maps, title), path)
+        save(draw_attention(maps, title, unit), path)
         paths[f"sequence_{place}"] = path
     return paths
