@@ -26,7 +26,7 @@ BUCKET = 25e6
 LAUNCH = 5e-3
 """Seconds that a processor needs to launch the kernels of a step: no step is shorter."""
 
-_OPTIMIZER_BYTES = 28
+OPTIMIZER_BYTES = 28
 """Bytes that a fused AdamW moves per parameter: it reads four values and writes three."""
 
 
@@ -274,7 +274,7 @@ def step_time(  # noqa: PLR0913  # what a step depends on
     """
     one = flops / (device.flops * mfu)
     shards = devices if sharded else 1
-    update = _OPTIMIZER_BYTES * parameters / shards / device.bandwidth
+    update = OPTIMIZER_BYTES * parameters / shards / device.bandwidth
     compute = max(micro_batches * one, LAUNCH * micro_batches) + update
     if devices == 1:
         return Step(compute, 0.0, 0.0)

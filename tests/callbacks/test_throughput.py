@@ -406,6 +406,7 @@ def test_a_slow_loader_is_found_out(told):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The PyTorch Profiler default schedule")  # few batches
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")  # torch's, at its every cycle
 @pytest.mark.parametrize("profiler", ["advanced", "pytorch"])
 def test_other_profilers(profiler, tmp_path):
     run = fit(
@@ -415,6 +416,7 @@ def test_other_profilers(profiler, tmp_path):
         f"--trainer.profiler={profiler}",
     )
     assert len(curve(run, "throughput/tokens_per_second")) == 10
+    assert profiler == "advanced" or list(run.glob("*.trace.json*"))
 
 
 @pytest.mark.slow
