@@ -158,6 +158,11 @@ def plan(weight: Tensor, head_dim: int, cu_seqlens: Tensor, *, dropout_p: float 
     return runs
 
 
+def slow_in_half_precision(device: str) -> bool:
+    """Whether a device computes faster in 32 bits: processors without AMX emulate bfloat16."""
+    return device == "cpu" and not torch.cpu._is_amx_tile_supported()  # noqa: SLF001
+
+
 def rounded(max_seqlen: int) -> int:
     """The next multiple of 128, the rows that the flash kernel takes at a time.
 

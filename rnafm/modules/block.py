@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -57,7 +58,11 @@ class Block(nn.Module):
 
     def _finish(self, embeddings: Tensor, attended: Tensor) -> Tensor:
         embeddings = embeddings + self._drop(self.out(attended.flatten(1)))
-        hidden = F.gelu(self.fc1(self.ffn_norm(embeddings)))
+        hidden = self.fc1(self.ffn_norm(embeddings))
+        if torch.is_grad_enabled():
+            hidden = F.gelu(hidden)
+        else:  # in place: on a CPU, fresh memory of that size costs more than the function
+            torch.ops.aten.gelu_(hidden)
         return embeddings + self._drop(self.fc2(hidden))
 
     def _drop(self, values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def embed_sequences(
     *,
     pool: Pool | None,
     layer: int,
-    tokens_per_batch: int,
+    tokens_per_batch: int | None,
     on_unknown: OnUnknown,
     names: Sequence[str] | None = None,
 ) -> Tensor | list[Tensor]:
@@ -41,6 +41,7 @@ def embed_sequences(
         for sequence, name in zip(sequences, names, strict=True)
     ]
     _check_lengths(tokens, names, encoder.config.max_length, pool)
+    budget = tokens_per_batch or tokens_at_once(encoder.embed_tokens.weight.device)
     # Made outside inference mode: what callers get back may take part in training.
     weight = encoder.embed_tokens.weight
     shapes = [(len(ids) - 2 if pool is None else 1, weight.shape[1]) for ids in tokens]
@@ -49,7 +50,7 @@ def embed_sequences(
     encoder.eval()
     try:
         with torch.inference_mode():
-            for pack in packs_by_cost([len(ids) for ids in tokens], tokens_per_batch):
+            for pack in packs_by_cost([len(ids) for ids in tokens], budget):
                 _embed_pack(encoder, pack, tokens, results, pool, layer % states)
     finally:
         for module in training:
@@ -57,6 +58,11 @@ def embed_sequences(
     if pool is None:
         return results
     return torch.cat(results) if results else weight.new_empty(0, weight.shape[1], device="cpu")
+
+
+def tokens_at_once(device: torch.device) -> int:
+    """How many tokens a device computes best without gradients."""
+    return 1024 if device.type == "cpu" else 65_536
 
 
 def _check_lengths(

@@ -172,7 +172,7 @@ class Encoder(nn.Module):
         *,
         pool: Pool | None = "mean",
         layer: int = -1,
-        tokens_per_batch: int = 2048,
+        tokens_per_batch: int | None = None,
         on_unknown: OnUnknown = "error",
         names: Sequence[str] | None = None,
     ) -> Tensor | list[Tensor]:
@@ -183,7 +183,8 @@ class Encoder(nn.Module):
             pool: ``mean`` over the nucleotides, the embedding of ``cls``, or None for one
                 embedding per nucleotide (per codon where the vocabulary has codons).
             layer: Which of the :meth:`hidden_states`; -1 is the output of the encoder.
-            tokens_per_batch: Tokens computed at once; one sequence is never divided.
+            tokens_per_batch: Tokens computed at once; one sequence is never divided. By default
+                1,024 on a CPU, which finds its memory again from pack to pack, and 65,536 on a GPU.
             on_unknown: What to do about letters outside the vocabulary: stop, or read ``<unk>``.
             names: What errors call the sequences.
 

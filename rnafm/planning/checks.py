@@ -65,7 +65,7 @@ def check_precision(
         findings.notes.append(
             f"trainer.precision {precision} is slower than 32-true on most processors"
         )
-    if cpu and task.compile_blocks:
+    if cpu and task.compile_blocks is True:
         findings.notes.append("model.compile gains nothing on a processor")
     clips, fused = (
         trainer.get("gradient_clip_val"),

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from rnafm.data.counter import fold
 from rnafm.data.resume import count_batches_anew, forget_open_step, resume_inside_epoch
 from rnafm.data.vocabulary import Vocabulary
+from rnafm.modules.attention import slow_in_half_precision
 from rnafm.modules.encoder import Encoder, EncoderConfig
 from rnafm.modules.schedules import InverseSqrt
 from rnafm.tasks.compiling import compile_blocks
@@ -124,6 +125,13 @@ class Task(pl.LightningModule):
                 )
         device = self.trainer.strategy.root_device.type
         wanted = device == "cuda" if self.compile_blocks == "auto" else self.compile_blocks
+        precision = str(self.trainer.precision)
+        if stage == "fit" and "16" in precision and slow_in_half_precision(device):
+            logger.warning(
+                "trainer.precision %s is several times slower than 32-true on this processor, "
+                "which has no AMX",
+                precision,
+            )
         if stage == "fit" and wanted:
             compile_blocks(self.encoder, device, data)
 

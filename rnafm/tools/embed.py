@@ -16,7 +16,7 @@ TooLong = Literal["error", "crop", "skip"]
 _CHUNK_TOKENS = 32_768  # read, computed and written at a time: bounds the memory
 
 
-def embed(
+def embed(  # noqa: PLR0913  # one option each
     fasta: Path,
     checkpoint: Path,
     out: Path,
@@ -26,6 +26,7 @@ def embed(
     too_long: TooLong = "error",
     on_unknown: Literal["error", "unk"] = "error",
     tokens_per_batch: int | None = None,
+    precision: Literal["32", "bf16"] = "32",
 ) -> None:
     """Write embeddings of the sequences of a FASTA file to Parquet, NPZ or HDF5.
 
@@ -39,13 +40,17 @@ def embed(
         too_long: What to do with sequences that do not fit into the model: stop, take their
             beginning, or leave them out. Both of the latter are counted.
         on_unknown: What to do about letters that the vocabulary lacks: stop, or read <unk>.
-        tokens_per_batch: Tokens computed at once; by default 2,048 on a CPU, 65,536 on a GPU.
+        tokens_per_batch: Tokens computed at once; by default 1,024 on a CPU, 65,536 on a GPU.
+        precision: 32 bits, the numbers of the published implementations; or bf16, which is several
+            times faster on a GPU and differs by about one per cent.
     """
     import torch
 
     from rnafm.checkpoints import load_checkpoint
     from rnafm.data.fasta import FastaFile
     from rnafm.data.progress import ReadingProgress
+    from rnafm.modules.attention import slow_in_half_precision
+    from rnafm.modules.embed import tokens_at_once
     from rnafm.tools.writers import open_writer
 
     source = load_checkpoint(checkpoint)
@@ -54,7 +59,12 @@ def embed(
     encoder = source.encoder
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder.to(device)
-    budget = tokens_per_batch or (65_536 if device == "cuda" else 2048)
+    budget = tokens_per_batch or tokens_at_once(torch.device(device))
+    half = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+    if precision == "bf16" and slow_in_half_precision(device):
+        raise ValueError(
+            "--precision bf16 is slower than 32 on this processor, which has no AMX; leave it out"
+        )
     limit = encoder.config.max_length * encoder.vocabulary.letters_per_token
     file = FastaFile(fasta)
     untrained = _untrained(source)
@@ -62,6 +72,7 @@ def embed(
     with (
         open_writer(out, encoder.config.embed_dim, per_token=pool == "none") as writer,
         ReadingProgress("embedding", file.size) as progress,
+        half,
     ):
         for records in _chunks(file, max(_CHUNK_TOKENS, budget)):
             fitting, longer = _fit(records, limit, too_long, fasta)

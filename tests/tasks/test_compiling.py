@@ -10,7 +10,6 @@ from torch.optim import AdamW
 
 from rnafm.tasks import MaskedLM, compiling
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit")  # torch's compiler is imported
 
 
@@ -19,6 +18,7 @@ def make(compile, device="cuda"):  # noqa: A002
     task.trainer = SimpleNamespace(
         datamodule=None,
         accumulate_grad_batches=1,
+        precision="bf16-mixed",
         val_check_interval=1,
         limit_train_batches=1.0,
         strategy=SimpleNamespace(root_device=torch.device(device)),
@@ -59,6 +59,15 @@ def test_packs_are_filled_up_to_the_budget_of_tokens_while_training():
     task.trainer.datamodule.budget = 4096  # counts pairs, not tokens
     task.setup("fit")
     assert task.encoder.pad_to is None
+
+
+@pytest.mark.parametrize(("has_amx", "device"), [(True, "cpu"), (False, "cpu"), (False, "cuda")])
+def test_half_precision_that_is_slower_is_said(monkeypatch, caplog, has_amx, device):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+    with caplog.at_level(logging.WARNING):
+        make(compile=False, device=device).setup("fit")
+    said = "bf16-mixed is several times slower than 32-true on this processor" in caplog.text
+    assert said == (device == "cpu" and not has_amx)
 
 
 @pytest.mark.parametrize(

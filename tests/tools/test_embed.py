@@ -128,3 +128,19 @@ def test_letters_without_trained_weights_are_counted(tmp_path, capsys):
         "2 sequences have letters that the model was not trained on (* . I X)"
         in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("has_amx", [True, False])
+def test_half_precision_where_it_is_faster(model, fasta, tmp_path, monkeypatch, has_amx):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+    encoder, path = model
+    if not has_amx:
+        with pytest.raises(ValueError, match="--precision bf16 is slower than 32 on this"):
+            embed(fasta, path, tmp_path / "x.npz", precision="bf16")
+        assert not (tmp_path / "x.npz").exists()
+        return
+    embed(fasta, path, tmp_path / "x.npz", precision="bf16")
+    with np.load(tmp_path / "x.npz") as file:
+        found, wanted = file["embeddings"], encoder.embed(SEQUENCES).numpy()
+    assert found.dtype == np.float32
+    assert 0 < np.linalg.norm(found - wanted) < 2e-2 * np.linalg.norm(wanted)
