@@ -77,6 +77,34 @@ def checkpoint_files(trainer: pl.Trainer) -> dict[Path, tuple[list[str], dict[st
     return files
 
 
+class CheckpointUploads:
+    """Checkpoints of a run as versions of its model.
+
+    Attributes:
+        facts: What the metadata of all of them say; plain values.
+    """
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self._seen: set[str] = set()
+
+    def log_all(self, run: Any, trainer: pl.Trainer) -> None:
+        """Upload those that are kept, from where they lie."""
+        for path, (aliases, scores) in checkpoint_files(trainer).items():
+            log_checkpoint(run, path, aliases, {**scores, **self.facts}, copy=False)
+
+    def log_improvement(self, run: Any, trainer: pl.Trainer) -> None:
+        """Upload a copy of the best one, if it is new: the next one may replace it."""
+        paths = {each.best_model_path for each in model_checkpoints(trainer) if each.monitor}
+        new = paths - self._seen - {""}
+        if not new:  # at nearly every step, so no file is looked at
+            return
+        self._seen |= new
+        for path, (aliases, scores) in checkpoint_files(trainer).items():
+            if str(path) in new:
+                log_checkpoint(run, path, aliases, {**scores, **self.facts}, copy=True)
+
+
 def log_checkpoint(
     run: Any, path: Path, aliases: list[str], metadata: Mapping[str, Any], *, copy: bool
 ) -> None:

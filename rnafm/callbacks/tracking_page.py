@@ -12,8 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from rnafm.callbacks.saving import model_checkpoints
 from rnafm.callbacks.tracking import Forgiving
 from rnafm.callbacks.tracking_artifacts import (
-    checkpoint_files,
-    log_checkpoint,
+    CheckpointUploads,
     staged_beside,
     use_checkpoint,
     use_data,
@@ -64,7 +63,7 @@ class RunPage(pl.Callback):
         self._validations = 0
         self._best: dict[str, float] = {}
         self._drawn_step = -1
-        self._uploaded: set[str] = set()
+        self._uploads = CheckpointUploads()
         self._watched = Watched()
         self._predictions: dict[int, Any] = {}
 
@@ -125,7 +124,8 @@ class RunPage(pl.Callback):
     ) -> None:
         """Upload a better checkpoint, where all of them are wanted."""
         if self._logger is not None and self.checkpoints == "all":
-            self._log_checkpoints(trainer, wanted="best")
+            with self._forgiving("checkpoints"):
+                self._uploads.log_improvement(self._logger.experiment, trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw attention as it is now."""
@@ -140,7 +140,8 @@ class RunPage(pl.Callback):
             if (curve := self._folder / "loss.png").is_file():
                 self._show("pictures/loss", curve, trainer.global_step)
         if self.checkpoints != "none":
-            self._log_checkpoints(trainer)
+            with self._forgiving("checkpoints"):
+                self._uploads.log_all(self._logger.experiment, trainer)
 
     def on_test_batch_end(  # Lightning's hook
         self,
@@ -210,6 +211,7 @@ class RunPage(pl.Callback):
         with self._forgiving("the data"):
             if data is not None:
                 self._data = describe_data(data)
+                self._uploads.facts = {"data": self._data["digest"]}
                 run.summary.update(data_page(self._data))
                 config["data_fingerprint"] = self._data
         if verb != "fit" and self._origin is not None:
@@ -250,19 +252,6 @@ class RunPage(pl.Callback):
             folder = self._folder / "attention"
             for key, path in write_attention(encoder, self._watched, folder, step, known).items():
                 self._show(f"attention/{key}", path, step)
-
-    def _log_checkpoints(self, trainer: pl.Trainer, wanted: str | None = None) -> None:
-        """Upload checkpoints: all that are kept, or of what is wanted what is new."""
-        with self._forgiving("checkpoints"):
-            assert self._logger is not None  # noqa: S101  # asked before
-            for path, (aliases, scores) in checkpoint_files(trainer).items():
-                if wanted is not None:
-                    if str(path) in self._uploaded or not aliases[0].startswith(wanted):
-                        continue
-                    self._uploaded.add(str(path))
-                metadata = {**scores, "data": self._data.get("digest")}
-                run, copy = self._logger.experiment, wanted is not None
-                log_checkpoint(run, path, aliases, metadata, copy=copy)
 
     def _show(self, key: str, path: Path, step: int) -> None:
         assert self._logger is not None  # noqa: S101  # asked before

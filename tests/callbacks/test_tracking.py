@@ -172,3 +172,49 @@ def test_the_same_weights_come_out_without_a_page(finished, tmp_path, monkeypatc
         content = b"".join(value.numpy().tobytes() for value in state.values())
         sums.append(hashlib.sha256(content).hexdigest())
     assert sums[0] == sums[1]
+
+
+@pytest.mark.slow
+def test_a_continued_run_goes_on_with_its_page(page, finished, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.chdir(ROOT)
+    folder = finished[0].parents[1]
+    main(wandb_words(folder, "--ckpt_path=last", "--trainer.max_steps=8"))
+    wandb.finish()
+    more = Page(folder / "run" / "version_1")
+    assert more.run.run_id == page.run.run_id
+    assert list(more.column("val/loss")) == [7]
+    (best,) = more.column("best/loss").values()
+    assert best == min(page.summary["best/loss"], more.column("val/loss")[7])
+    (_, last) = more.artifact("model")
+    assert json.loads(last.metadata)["step"] == 8 and last.name == page.artifact("model")[1].name
+    # The fourth validation has no picture of attention, the end has one.
+    steps = [row["trainer/global_step"] for row in more.history if _shows_attention(row)]
+    assert steps == [8]
+
+
+def _shows_attention(row):
+    return "attention/sequence_0.count" in row
+
+
+@pytest.mark.slow
+def test_every_improvement_is_uploaded_if_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(ROOT)
+    page_options = [
+        "--trainer.callbacks+=rnafm.callbacks.RunPage",
+        "--trainer.callbacks.init_args.checkpoints=all",
+        "--trainer.callbacks.init_args.attention_every=0",
+    ]
+    main(wandb_words(tmp_path, *page_options))
+    wandb.finish()
+    page = Page(tmp_path / "run" / "version_0")
+    models = [json.loads(each.metadata) for each in page.artifact("model")]
+    # Copies, since the next improvement removes the file; those at the end stay where they are.
+    assert [about["step"] for about in models] == [2, 4, 6, 6]
+    paths = [Path(each.manifest.contents[0].local_path) for each in page.artifact("model")]
+    assert all(path.is_file() for path in paths)
+    assert not [name for row in page.history for name in row if name.startswith("attention")]
