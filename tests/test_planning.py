@@ -40,6 +40,22 @@ def test_rnafm_has_the_published_flops():
     assert costs.forward_flops(RNAFM, 512, 512**2, 512, 26) == pytest.approx(109.02e9, rel=0.002)
 
 
+def test_training_in_part_lies_between_forward_and_all():
+    arguments = (RNAFM, 1000, 190_000)
+    whole = costs.adapting_flops(*arguments, flowing=1, trained=1)
+    assert whole == costs.training_flops(*arguments)
+    assert costs.adapting_flops(*arguments, flowing=0, trained=0) == whole / 3
+    low_rank = costs.adapting_flops(*arguments, flowing=1, trained=0)
+    assert 0.66 < low_rank / whole < 0.69  # no gradients of weights, all of attention
+
+
+def test_bytes_that_matrix_products_do_not_hide():
+    # Counted by hand for the published encoder: 158 and 226 bytes for each of 12 x 640 values.
+    assert costs.elementwise_bytes(RNAFM, 1, mixed=True, compiled=True) == 158 * 12 * 640
+    assert costs.elementwise_bytes(RNAFM, 10, mixed=True) == 10 * 226 * 12 * 640
+    assert costs.elementwise_bytes(RNAFM, 1, mixed=False) > 1.4 * 226 * 12 * 640
+
+
 def kept_by_autograd(num_layers, *, mixed=False, checkpointing=False, **shape):
     """Bytes that the forward pass keeps, its configuration, and the number of tokens."""
     encoder = make_encoder(**SHAPE | shape | {"num_layers": num_layers, "attention_dropout": 0.0})

@@ -87,6 +87,8 @@ class Throughput(pl.Callback):
         """Start the clock."""
         self._device, self._work = pl_module.device, Work.of(pl_module)
         self._longest = self._work.config.max_length + 2
+        counted = self._work.flops(1, 1) > 0
+        self._peak = find_peak(self._device, str(trainer.precision)) if counted else None
         self._first_step = self._logged_step = trainer.global_step
         if self._device.type == "cuda":
             event: Any = torch.cuda.Event
@@ -192,13 +194,13 @@ class Throughput(pl.Callback):
             if value is not None:
                 task.log(f"throughput/{name}", value)
         task.log("throughput/tokens_per_second", everywhere / span.seconds, prog_bar=True)
-        if (mfu := self._mfu(trainer, span)) is not None:
+        if (mfu := self._mfu(span)) is not None:
             task.log("throughput/mfu", mfu, prog_bar=True)
 
-    def _mfu(self, trainer: pl.Trainer, span: Span) -> float | None:
-        flops = self._work.flops(span.tokens, span.squares)
-        peak = find_peak(self._device, str(trainer.precision)) if flops else None
-        return flops / span.seconds / peak if peak else None
+    def _mfu(self, span: Span) -> float | None:
+        if self._peak is None:
+            return None
+        return self._work.flops(span.tokens, span.squares) / span.seconds / self._peak
 
     def _packing(self, trainer: pl.Trainer, span: Span) -> float | None:
         """Share of the budget that was used; None where the budget is not in tokens."""
@@ -227,7 +229,7 @@ class Throughput(pl.Callback):
             pl_module,
             seconds=seconds if self._waits is None else {**seconds, "data": waited},
             tokens_per_second=trainer.world_size * span.tokens / span.seconds,
-            mfu=self._mfu(trainer, span),
+            mfu=self._mfu(span),
             packing=self._packing(trainer, span),
         )
         logger.info("%s", explain(facts))

@@ -33,7 +33,8 @@ class Work:
         fraction: Share of the tokens that it reads.
         flowing: Share of the blocks that gradients flow through.
         trained: Share of the matrices' elements that are trained.
-        idle: Whether the encoder computes nothing, as its embeddings are kept.
+        uncounted: Whether most of the work is not the encoder's: because its embeddings are kept,
+            or because the head computes something for each pair of nucleotides.
     """
 
     config: EncoderConfig
@@ -41,7 +42,7 @@ class Work:
     fraction: float = 0.0
     flowing: float = 1.0
     trained: float = 1.0
-    idle: bool = False
+    uncounted: bool = False
 
     @classmethod
     def of(cls, task: Any) -> Work:
@@ -57,18 +58,22 @@ class Work:
         below = any(each.requires_grad for each in encoder.embed_tokens.parameters())
         first = 0 if below else learning.index(True) if any(learning) else len(blocks)
         frozen = not any(each.requires_grad for each in encoder.parameters())
+        kept = bool(getattr(task, "reads", ""))
         return cls(
             encoder.config,
             0 if masking is None else len(encoder.vocabulary),
             0.0 if masking is None else masking.fraction,
             flowing=1 - first / len(blocks),
             trained=trained / elements,
-            idle=frozen and bool(getattr(task, "reads", "")),
+            uncounted=getattr(task, "level", None) == "pairs" or (frozen and kept),
         )
 
     def flops(self, tokens: int, squares: int) -> float:
-        """Operations for so many tokens, in sequences with this sum of squared lengths."""
-        if self.idle:
+        """Operations for so many tokens, in sequences with this sum of squared lengths.
+
+        0 where they would say little.
+        """
+        if self.uncounted:
             return 0.0
         flowing, trained = self.flowing, self.trained
         own = adapting_flops(self.config, tokens, squares, flowing=flowing, trained=trained)

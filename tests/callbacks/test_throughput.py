@@ -121,6 +121,15 @@ def test_tokens_are_those_of_all_devices_and_mfu_is_that_of_one(monkeypatch):
     assert together.meter.state_dict() == {"total_tokens": 120}
 
 
+def test_without_a_peak_or_operations_there_is_no_mfu(monkeypatch):
+    run = Run(monkeypatch)
+    run.task.level = "pairs"
+    run.meter.on_train_start(run.trainer, run.task)
+    run.train(50)
+    run.train(50)
+    assert "throughput/mfu" not in run.logged and run.last("tokens_per_second") == 50
+
+
 def test_validation_and_checkpoints_are_not_training(monkeypatch):
     run = Run(monkeypatch)
     run.train(50)
@@ -248,6 +257,11 @@ class TestWork:
         assert self.formula(task) > 0 and Work.of(task).flowing == Work.of(task).trained == 0
         assert Work(task.encoder.config, flowing=0, trained=0).flops(100, 1000) == forward
         task.reads = "tokens"  # from the disk, where they are kept
+        assert Work.of(task).flops(100, 1000) == 0
+
+    def test_of_a_head_that_works_on_pairs(self):
+        task = self.task()
+        task.level = "pairs"
         assert Work.of(task).flops(100, 1000) == 0
 
     def test_squares_are_those_of_windows(self):
