@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -63,24 +63,6 @@ def embed_sequences(
 def tokens_at_once(device: torch.device) -> int:
     """How many tokens a device computes best without gradients."""
     return 1024 if device.type == "cpu" else 65_536
-
-
-def in_eight_bits(encoder: Encoder) -> Encoder:
-    """A copy that multiplies matrices in 8 bits on a CPU; without gradients.
-
-    Weights are rounded once, and what they are multiplied with each time (torch's dynamic
-    quantisation). Embeddings differ by about half a per cent, at most by 2 %.
-    """
-    import warnings
-
-    with warnings.catch_warnings():  # torchao is to replace it one day
-        warnings.simplefilter("ignore")
-        from torch.ao.quantization import quantize_dynamic
-
-        found = quantize_dynamic(  # type: ignore[no-untyped-call]
-            encoder, {torch.nn.Linear}, dtype=torch.qint8
-        )
-    return cast("Encoder", found)
 
 
 def _check_lengths(

@@ -26,7 +26,7 @@ def embed(  # noqa: PLR0913  # one option each
     too_long: TooLong = "error",
     on_unknown: Literal["error", "unk"] = "error",
     tokens_per_batch: int | None = None,
-    precision: Literal["32", "bf16", "int8"] = "32",
+    precision: Literal["32", "bf16"] = "32",
 ) -> None:
     """Write embeddings of the sequences of a FASTA file to Parquet, NPZ or HDF5.
 
@@ -41,16 +41,16 @@ def embed(  # noqa: PLR0913  # one option each
             beginning, or leave them out. Both of the latter are counted.
         on_unknown: What to do about letters that the vocabulary lacks: stop, or read <unk>.
         tokens_per_batch: Tokens computed at once; by default 1,024 on a CPU, 65,536 on a GPU.
-        precision: 32 bits, the numbers of the published implementations; bf16, which is several
-            times faster on a GPU and differs by about one per cent; or int8, faster by half on a
-            CPU, which differs by up to 2 %.
+        precision: 32 bits, the numbers of the published implementations; or bf16, which is several
+            times faster on a GPU and differs by about one per cent.
     """
     import torch
 
     from rnafm.checkpoints import load_checkpoint
     from rnafm.data.fasta import FastaFile
     from rnafm.data.progress import ReadingProgress
-    from rnafm.modules.embed import in_eight_bits, tokens_at_once
+    from rnafm.modules.attention import slow_in_half_precision
+    from rnafm.modules.embed import tokens_at_once
     from rnafm.tools.writers import open_writer
 
     source = load_checkpoint(checkpoint)
@@ -60,10 +60,11 @@ def embed(  # noqa: PLR0913  # one option each
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder.to(device)
     budget = tokens_per_batch or tokens_at_once(torch.device(device))
-    _check_precision(precision, device)
-    if precision == "int8":
-        encoder = in_eight_bits(encoder)
     half = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+    if precision == "bf16" and slow_in_half_precision(device):
+        raise ValueError(
+            "--precision bf16 is slower than 32 on this processor, which has no AMX; leave it out"
+        )
     limit = encoder.config.max_length * encoder.vocabulary.letters_per_token
     file = FastaFile(fasta)
     untrained = _untrained(source)
@@ -97,18 +98,6 @@ def embed(  # noqa: PLR0913  # one option each
     if odd:
         kinds = " ".join(sorted(untrained))
         print(f"{odd:,} sequences have letters that the model was not trained on ({kinds})")
-
-
-def _check_precision(precision: str, device: str) -> None:
-    from rnafm.modules.attention import slow_in_half_precision
-
-    if precision == "bf16" and slow_in_half_precision(device):
-        raise ValueError(
-            "--precision bf16 is slower than 32 on this processor, which has no AMX; leave it out, "
-            "or take int8"
-        )
-    if precision == "int8" and device != "cpu":
-        raise ValueError("--precision int8 is for CPUs; on a GPU take bf16")
 
 
 def _untrained(source: Checkpoint) -> set[str]:

@@ -144,15 +144,3 @@ def test_half_precision_where_it_is_faster(model, fasta, tmp_path, monkeypatch, 
         found, wanted = file["embeddings"], encoder.embed(SEQUENCES).numpy()
     assert found.dtype == np.float32
     assert 0 < np.linalg.norm(found - wanted) < 2e-2 * np.linalg.norm(wanted)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_eight_bits_stay_within_two_per_cent(model, fasta, tmp_path):
-    encoder, path = model
-    embed(fasta, path, tmp_path / "x.npz", pool="none", precision="int8")
-    with np.load(tmp_path / "x.npz") as file:
-        found = file["embeddings"]
-    wanted = torch.cat(encoder.embed(SEQUENCES, pool=None)).numpy()
-    assert 1e-4 < np.linalg.norm(found - wanted) / np.linalg.norm(wanted) < 2e-2
-    with pytest.raises(ValueError, match="--precision int8 is for CPUs; on a GPU take bf16"):
-        tool._check_precision("int8", "cuda")
