@@ -20,10 +20,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import data_tables
 import machine
 import numpy as np
 import prepare
-import stores
+import sources
 import torch
 from watch import memory
 
@@ -57,12 +58,12 @@ def batches(store: SequenceStore, budget: int, window: int) -> Iterator[Batch]:
 
 def prepared(fasta: Path, folder: Path, _: int) -> int:
     """Make a store of a file."""
-    return int(stores.store_of(fasta, folder).info["tokens"])
+    return int(sources.store_of(fasta, folder).info["tokens"])
 
 
 def loaded(fasta: Path, folder: Path, _: int) -> int:
     """Go through all packs of the store."""
-    store = stores.store_of(fasta, folder)
+    store = sources.store_of(fasta, folder)
     return sum(len(batch.tokens) for batch in batches(store, LARGE, 1022))
 
 
@@ -101,7 +102,7 @@ def tiny() -> Encoder:
 
 def packs(fasta: Path, folder: Path, factor: int) -> Iterator[Batch]:
     """Packs for the encoder."""
-    store = stores.store_of(fasta, folder)
+    store = sources.store_of(fasta, folder)
     return itertools.islice(batches(store, SMALL, WINDOW), PACKS * factor)
 
 
@@ -144,12 +145,6 @@ def _measure(queue: Any, name: str, fasta: Path, folder: Path, factor: int) -> N
     ended.set()
     watcher.join()
     queue.put({"tokens": tokens, "cpu_s": seconds, "own_mb": max(most)})
-
-
-def slope(rows: list[dict[str, Any]], key: str) -> float:
-    """Exponent of growth with tokens: 1 is linear, 0 is constant."""
-    tokens, values = ([row[name] for row in rows] for name in ("tokens", key))
-    return float(np.polyfit(np.log(tokens), np.log(np.maximum(values, 1e-3)), 1)[0])
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -195,7 +190,7 @@ def main() -> None:
         fasta = options.folder / f"growth-{factor}.fa.gz"
         prepare.generate(fasta, RECORDS * factor)
         folder = options.folder / "stores"
-        stores.remove(fasta, folder)
+        sources.remove(fasta, folder)
         for name in WORK:
             found = measured(name, fasta, folder, factor)
             rows.append({"what": name, "factor": factor, **found})
@@ -204,7 +199,7 @@ def main() -> None:
             machine.write(options.out, {"rows": rows})
     for name in WORK:
         own = [row for row in rows if row["what"] == name]
-        print(name, f"CPU time grows with tokens to the power {slope(own, 'cpu_s'):.2f}")
+        print(name, f"CPU time grows with tokens to the power {data_tables.exponent(own):.2f}")
     draw(rows, options.picture)
 
 

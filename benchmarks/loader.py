@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import machine
 import numpy as np
-import stores
+import sources
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    store = stores.store_of(stores.fasta_of(options.data), options.folder)
+    store = sources.store_of(sources.fasta_of(options.data), options.folder)
     dataset = PackDataset(Mixture([store]), np.arange(len(store)), LONGEST, Shuffle(len(store), 0))
     about = machine.describe()
     about |= {"sequences": len(store), "tokens_of_store": int(store.info["tokens"])}

@@ -29,7 +29,7 @@ import needletail
 import numpy as np
 import pyfastx
 import readers_stores
-import stores
+import sources
 
 from rnafm.data.fasta import FastaFile
 from rnafm.data.mixture import Mixture
@@ -62,11 +62,11 @@ def inputs(folder: Path, data: Path | None) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     plain, packed = folder / "input.fa", folder / "input.fa.gz"
     if data is not None:
-        shutil.copyfile(stores.fasta_of(data), packed)
+        shutil.copyfile(sources.fasta_of(data), packed)
         with gzip.open(packed) as file, plain.open("wb") as out:
             shutil.copyfileobj(file, out, 1 << 22)
         return plain, packed
-    with gzip.open(stores.SAMPLE) as file:
+    with gzip.open(sources.SAMPLE) as file:
         text = file.read()
     with plain.open("wb") as out, gzip.open(packed, "wb") as packed_out:
         for copy in range(COPIES):
@@ -101,8 +101,8 @@ def built(fasta: Path, folder: Path) -> Callable[[], Iterator[int]]:
     """A store is made of it: checked, encoded, named, written, and synchronised with the disk."""
 
     def read() -> Iterator[int]:
-        stores.remove(fasta, folder / "new")
-        store = stores.store_of(fasta, folder / "new", **EVERYTHING)
+        sources.remove(fasta, folder / "new")
+        store = sources.store_of(fasta, folder / "new", **EVERYTHING)
         yield from store.lengths.tolist()
 
     return read
@@ -163,7 +163,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder
     plain, packed = inputs(folder, options.data)
-    ours = stores.store_of(packed, folder, **EVERYTHING)
+    ours = sources.store_of(packed, folder, **EVERYTHING)
     total, tokens = len(ours), int(ours.info["tokens"])
     about = machine.describe()
     about["versions"] |= {name: version(name) for name in NAMES}

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import machine
-import stores
+import sources
 
 if TYPE_CHECKING:
     from rnafm.data.store import SequenceStore
@@ -104,15 +104,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     folder = options.folder
-    sample = stores.store_of(stores.SAMPLE, folder)
+    sample = sources.store_of(sources.SAMPLE, folder)
     used = [
         ("the sample, batches of 2,048", sample, [], True),
         ("the sample", sample, WHOLE_EPOCH, False),
     ]
     if options.data is not None:
-        real = stores.store_of(stores.fasta_of(options.data), folder)
+        real = sources.store_of(sources.fasta_of(options.data), folder)
         used.append(("ncrna.fa.gz", real, WHOLE_EPOCH, False))
-    large = stores.synthetic(folder, options.sequences, SCALE)
+    large = sources.synthetic(folder, options.sequences, SCALE)
     used += [(f"{options.sequences:,} synthetic sequences", large, WHOLE_EPOCH, False), used[0]]
     about, rows = machine.describe(), []
     for what, store, words, step in used:
