@@ -242,6 +242,7 @@ class TestWork:
         # none either.
         assert self.formula(task) + head == pytest.approx(total, rel=0.05)
 
+    @pytest.mark.slow  # for the import
     def test_of_low_rank_additions(self):
         pytest.importorskip("peft")
         task = self.task()
