@@ -45,29 +45,34 @@ class Page:
     def __init__(self, folder):
         (path,) = Path(folder).rglob("run-*.wandb")
         self.folder = path.parent
-        for _ in range(600):  # another process writes the end, late on a busy machine
-            if any(record.WhichOneof("record_type") == "exit" for record in records(path)):
-                break
-            time.sleep(0.1)
         self.run, self.config, self.history, self.summary = None, {}, [], {}
         self.metrics, self.artifacts, self.files = {}, [], []
-        for record in records(path):
+        for record in _finished(path):
             kind = record.WhichOneof("record_type")
-            if kind == "run":
-                self.run = record.run
-                self._set(record.run.config)
-            elif kind == "config":
-                self._set(record.config)
-            elif kind == "history":
-                self.history.append(_values(record.history.item))
-            elif kind == "summary":
-                self.summary |= _values(record.summary.update)
-            elif kind == "metric":
-                self.metrics[record.metric.name or record.metric.glob_name] = record.metric
-            elif kind == "artifact":
-                self.artifacts.append(record.artifact)
-            elif kind == "files":
-                self.files += [file.path for file in record.files.files]
+            if kind in ("run", "config", "history", "summary", "metric", "artifact", "files"):
+                getattr(self, f"_add_{kind}")(getattr(record, kind))
+
+    def _add_run(self, record):
+        self.run = record
+        self._add_config(record.config)
+
+    def _add_config(self, record):
+        self.config |= _values(record.update)
+
+    def _add_history(self, record):
+        self.history.append(_values(record.item))
+
+    def _add_summary(self, record):
+        self.summary |= _values(record.update)
+
+    def _add_metric(self, record):
+        self.metrics[record.name or record.glob_name] = record
+
+    def _add_artifact(self, record):
+        self.artifacts.append(record)
+
+    def _add_files(self, record):
+        self.files += [file.path for file in record.files]
 
     def column(self, name):
         """Step of the trainer -> value of a metric."""
@@ -78,8 +83,15 @@ class Page:
         """The artifacts of a type."""
         return [each for each in self.artifacts if each.type == kind]
 
-    def _set(self, config):
-        self.config |= _values(config.update)
+
+def _finished(path):
+    """All records; another process writes the end, late on a busy machine."""
+    for _ in range(600):
+        found = list(records(path))
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{path}: wandb has not written its end in a minute")
 
 
 def _values(items):

@@ -6,7 +6,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 import wandb
+from batches import RNA, TINY, random_batch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from runs import ROOT, words, write_fasta
 from tracked import Page
@@ -14,6 +17,7 @@ from tracked import Page
 from rnafm.callbacks import KeepRunId, OfflineFirstWandbLogger, RunPage
 from rnafm.callbacks.tracking import Forgiving
 from rnafm.cli import main
+from rnafm.modules import Encoder
 
 DEAD = "http://127.0.0.1:9"  # nothing listens there
 
@@ -134,6 +138,50 @@ class Broken:
         raise ConnectionError(f"no {name} today")
 
 
+def test_no_hook_passes_an_error_on(tmp_path, caplog):
+    logger = OfflineFirstWandbLogger(str(tmp_path), "p", mode="offline", experiment=Broken())
+    callback, task = RunPage(checkpoints="all"), SimpleNamespace(encoder=Encoder(TINY, RNA))
+    (tmp_path / "loss.png").write_bytes(b"")
+    batch = random_batch([9, 8])
+    keeper = ModelCheckpoint(tmp_path, monitor="val/loss", save_last=True)
+    keeper.best_model_path = keeper.last_model_path = str(tmp_path / "loss.png")
+    run = trainer(
+        tmp_path,
+        logger,
+        sanity_checking=False,
+        global_step=3,
+        callback_metrics={"val/loss": torch.tensor(1.0)},
+        checkpoint_callbacks=[keeper],
+        strategy=SimpleNamespace(lightning_restore_optimizer=True),
+    )
+    callback.on_fit_start(run, task)
+    callback.on_validation_batch_end(run, task, None, batch, 0)
+    callback.on_validation_end(run, task)
+    callback.on_train_batch_start(run, task, batch, 0)
+    run.global_step = 4
+    callback.on_train_end(run, task)
+    callback.on_fit_end(run, task)
+    run.state.fn = "test"
+    callback.on_test_start(run, task)
+    callback.on_test_batch_end(run, task, [1], batch, 0)  # of another number than the batch
+    callback._predictions = {0: 1}
+    callback.on_test_end(run, task)
+    logger.finalize("success")
+    said = [record.getMessage() for record in caplog.records]
+    failed = {line.removeprefix("W&B: ").partition(" could not")[0] for line in said}
+    assert {
+        "the page of the run",
+        "the environment",  # the stand-in of a trainer has none
+        "metrics",
+        "pictures",
+        "checkpoints",
+        "predictions",
+        "scores of the test",
+    } <= failed
+    assert len(said) == len(set(said))
+
+
+@pytest.mark.slow
 def test_a_run_that_breaks_does_not_break_the_training(tmp_path, monkeypatch, caplog):
     """Every hook of the page and of the logger, with a run that raises whatever is asked of it."""
     monkeypatch.setattr(wandb, "init", lambda **_: Broken())
