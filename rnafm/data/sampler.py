@@ -82,7 +82,7 @@ class PackSampler:
             )
         self.lengths, self.tokens_per_batch = lengths, tokens_per_batch
         self.order = Shuffle(len(lengths), 0) if order is None else order
-        self.cuts = Cuts(lengths, self.order) if cuts is None else cuts
+        self._cut = Cuts(lengths, self.order) if cuts is None else cuts
         self.reshuffle, self.rank = reshuffle, rank
         self.world_size, self.accumulate = world_size, accumulate
         self.epoch = self.done = 0
@@ -135,7 +135,7 @@ class PackSampler:
                 self.done = 0
             return same
         self.done, begin = 0, state["position"]
-        packs = len(self.cuts(self.epoch, begin, self.tokens_per_batch)) - 1
+        packs = len(self._cut(self.epoch, begin, self.tokens_per_batch)) - 1
         self._begun = _Segment(self.epoch, begin, self._rounded(packs))
         return False
 
@@ -157,10 +157,10 @@ class PackSampler:
         below the next sequence's length, which is drawn in proportion to itself. Where an epoch
         does not visit every sequence once, its total differs too.
         """
-        packs = len(self.cuts(0, 0, self.tokens_per_batch)) - 1
+        packs = len(self._cut(0, 0, self.tokens_per_batch)) - 1
         if not self.reshuffle:
             return self._rounded(packs)
-        mean, square, cube = self.cuts.moments
+        mean, square, cube = self._cut.moments
         free = packs * max(cube / (3 * mean) - (square / (2 * mean)) ** 2, 0.0)
         same = isinstance(self.order, Shuffle)
         drawn = 0.0 if same else 2 * self.order.size * max(square - mean**2, 0.0)
@@ -173,7 +173,7 @@ class PackSampler:
         segment = self._segment
         if self._planned != segment:
             budget = self.tokens_per_batch
-            while len(starts := self.cuts(*segment[:2], budget)) - 1 > segment.num_packs:
+            while len(starts := self._cut(*segment[:2], budget)) - 1 > segment.num_packs:
                 budget += int(self.lengths.max())  # six standard deviations away
             self._starts, self._planned = _split(starts, segment.num_packs), segment
         return self._starts

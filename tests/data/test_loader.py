@@ -143,7 +143,7 @@ def test_batches_are_those_of_the_definition(max_length, epoch, several, grouped
 def test_loaders_of_a_split_share_what_was_cut(store):
     data = dataset(store)
     first, second = PackLoader(data, 700), PackLoader(data, 700)
-    assert first.sampler.cuts is second.sampler.cuts is data.cuts
+    assert first.sampler._cut is second.sampler._cut is data.cuts
     assert first.sampler.lengths is second.sampler.lengths  # once in memory
     assert data.lengths().tolist() == (LENGTHS + 2).tolist()
 

@@ -127,7 +127,7 @@ def test_every_epoch_has_equally_many_packs(size):
     greedy = set()
     for epoch in range(25):
         one.set_epoch(epoch)
-        greedy.add(len(one.cuts(epoch, 0, 1000)) - 1)
+        greedy.add(len(one._cut(epoch, 0, 1000)) - 1)
         assert len(one.starts) - 1 == one.num_packs == 2 * len(one)
         assert all(LENGTHS[:size][one.order(*p)].sum() <= 1000 for p in one)
     assert len(greedy) > 1  # which is not so by itself
@@ -136,7 +136,7 @@ def test_every_epoch_has_equally_many_packs(size):
 
 def test_an_order_beyond_the_margin_still_gives_as_many():
     one = PackSampler(LENGTHS, 1000)
-    counts = [len(one.cuts(epoch, 0, 1000)) - 1 for epoch in range(30)]
+    counts = [len(one._cut(epoch, 0, 1000)) - 1 for epoch in range(30)]
     one.num_packs = min(counts)
     one.set_epoch(counts.index(max(counts)))
     assert len(one.starts) - 1 == min(counts)
