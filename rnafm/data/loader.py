@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rnafm.data.batch import Batch
@@ -185,6 +186,7 @@ class PackLoader:
             sampler=self.sampler,
             num_workers=num_workers,
             pin_memory=pin_memory,
+            collate_fn=_Arrays,
             persistent_workers=num_workers > 0,
             worker_init_fn=_outlive_a_signal,
         )
@@ -198,12 +200,12 @@ class PackLoader:
     def __iter__(self) -> Iterator[Batch]:
         """The batches of the epoch that the sampler is set to, or what is left of it."""
         self._batches = self.sampler.done
-        batches: Iterable[Batch] = self._loader
+        batches: Iterable[Batch | _Arrays] = self._loader
         if not self._loader.num_workers and not self._loader.pin_memory:  # it only takes time
             batches = map(self.dataset.__getitem__, self.sampler)
         for batch in batches:
             self._batches += 1
-            yield batch
+            yield batch if isinstance(batch, Batch) else batch.tensors()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the data stand, the same on every rank."""
@@ -220,6 +222,29 @@ class PackLoader:
         """Continue behind the last batch that was handed out before the state was taken."""
         self.cut_anew = not self.sampler.load(state)
         self._batches = self.sampler.done
+
+
+class _Arrays:
+    """A batch on its way from a worker.
+
+    Arrays come through the pipe in a quarter of the time of tensors, each of which would be a file
+    in shared memory. No tuple, since torch would pin the parts of one by itself, but not arrays.
+
+    Args:
+        batch: The batch; its arrays share memory with it.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._parts = [part.numpy() if isinstance(part, Tensor) else part for part in batch]
+
+    def tensors(self) -> Batch:
+        """The batch."""
+        parts = self._parts
+        return Batch(*(torch.from_numpy(p) if isinstance(p, np.ndarray) else p for p in parts))
+
+    def pin_memory(self) -> Batch:
+        """The batch in pinned memory; torch calls it, in a thread where there are workers."""
+        return Batch(*(p.pin_memory() if isinstance(p, Tensor) else p for p in self.tensors()))
 
 
 def _outlive_a_signal(_: int) -> None:

@@ -39,6 +39,17 @@ def require_room(path: Path, needed: int, what: str) -> None:
         )
 
 
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk where a folder is, or will be."""
+    return shutil.disk_usage(existing(folder)).free
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the next one above it that is there."""
+    folder = folder.absolute()
+    return folder if folder.exists() else existing(folder.parent)
+
+
 def size_of_folder(folder: Path) -> int:
     """Bytes of all files in a folder; 0 if it is not there."""
     return sum(

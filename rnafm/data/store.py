@@ -247,12 +247,7 @@ def build_store(  # noqa: PLR0913  # one option each
         raise ValueError(f"{path}: no FASTA files are given; name at least one")
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers ({num_workers}) must be at least 1")
-    settings = {
-        "filters": asdict(filters or Filters()),
-        "columns": columns,
-        "on_unknown": on_unknown,
-    }
-    wanted = {"format": FORMAT, "vocabulary": vocabulary.to_dict(), "settings": settings}
+    wanted = wanted_of(vocabulary, filters or Filters(), columns, on_unknown)
     build = Build(
         path, files, wanted, num_workers=num_workers, annotate=annotate, progress=progress
     )
@@ -262,7 +257,7 @@ def build_store(  # noqa: PLR0913  # one option each
             if change is not None:
                 if path.exists():
                     if not overwrite:
-                        _keep_if_costly(path, change)
+                        keep_if_costly(path, change)
                     logger.warning("%s: is built again, since %s", path, change)
                 build.run()
                 return SequenceStore(path)
@@ -273,7 +268,15 @@ def build_store(  # noqa: PLR0913  # one option each
     return SequenceStore(path)
 
 
-def _keep_if_costly(path: Path, change: str) -> None:
+def wanted_of(
+    vocabulary: Vocabulary, filters: Filters, columns: str | None, on_unknown: OnUnknown
+) -> dict[str, Any]:
+    """What a store of these settings says of itself, before anything is read."""
+    settings = {"filters": asdict(filters), "columns": columns, "on_unknown": on_unknown}
+    return {"format": FORMAT, "vocabulary": vocabulary.to_dict(), "settings": settings}
+
+
+def keep_if_costly(path: Path, change: str) -> None:
     """Refuse to replace what took hours to make because an option was forgotten."""
     try:
         info = read_manifest(path / NAME)

@@ -73,7 +73,7 @@ class SupervisedDataModule(RNADataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(vocabulary or "rna", tokens_per_batch, max_length=0, **kwargs)
-        self._follows_task = vocabulary is None
+        self.follows_task = vocabulary is None
         if too_long not in get_args(TooLong):
             raise ValueError(f"too_long ({too_long}) must be one of {', '.join(get_args(TooLong))}")
         self.split, self.on_leak, self.too_long = split, on_leak, too_long
@@ -134,7 +134,7 @@ class SupervisedDataModule(RNADataModule):
         if self._divided:
             return
         task: Any = getattr(self.trainer, "lightning_module", None)
-        if self._follows_task and hasattr(task, "encoder"):
+        if self.follows_task and hasattr(task, "encoder"):
             self.vocabulary = task.encoder.vocabulary
         rows = self.read()
         if not rows.sequences:

@@ -229,7 +229,8 @@ def _attend_runs(qkv: Tensor, runs: Runs, max_seqlen: int, dropout_p: float) -> 
 
 def _split_runs(qkv: Tensor, runs: list[Run]) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Queries, keys and values of each run, (sequences, H, L, head_dim)."""
-    pieces = (qkv[start : start + length * count] for start, length, count in runs)
+    # Split at once: the gradient of each slice would be as large as the whole.
+    pieces = torch.split(qkv, [length * count for _, length, count in runs])
     shaped = (
         piece.view(count, length, *piece.shape[1:]).permute(2, 0, 3, 1, 4)
         for piece, (_, length, count) in zip(pieces, runs, strict=True)

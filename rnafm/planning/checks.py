@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnafm.continuing import NAMES
+from rnafm.data.room import existing, free_bytes
 from rnafm.planning.recipe import is_sharded
+from rnafm.tasks.agreement import COUNTED, misfits, uneven
 
 if TYPE_CHECKING:
     from rnafm.data.datamodule import RNADataModule
@@ -21,19 +22,9 @@ _SHARDED_PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16-true", "16-true")
 
 def check_agreement(task: Task, data: RNADataModule, findings: Findings) -> None:
     """Task and data have to speak of the same tokens and lengths."""
-    ours, theirs = task.encoder.vocabulary, data.vocabulary
-    if ours != theirs and not getattr(data, "_follows_task", False):
-        findings.errors.append(
-            f"the encoder reads the vocabulary {ours.name!r}, the data are in {theirs.name!r}; set "
-            "data.vocabulary and model.vocabulary to the same name (a checkpoint brings its own)"
-        )
+    findings.errors.extend(misfits(task.encoder, data))
     limit = task.encoder.config.max_length
-    if data.max_length > limit:
-        findings.errors.append(
-            f"data.max_length ({data.max_length}) is above the encoder's max_length ({limit}); "
-            "lower it"
-        )
-    elif 0 < data.max_length < limit:
+    if 0 < data.max_length < limit:
         findings.notes.append(
             f"data.max_length ({data.max_length}) is below the encoder's ({limit}): positions "
             "above it are not trained"
@@ -93,11 +84,8 @@ def check_intervals(
     interval = trainer.get("val_check_interval")
     whole = isinstance(interval, int) and not isinstance(interval, bool)
     divided = settings["data"].get("init_args", {}).get("tokens_per_step")
-    if whole and interval % accumulate and not divided:
-        findings.errors.append(
-            f"trainer.val_check_interval ({interval}) counts batches and must be a multiple of "
-            f"accumulate_grad_batches ({accumulate})"
-        )
+    for name in COUNTED if not divided else COUNTED[1:]:  # the first is rounded up
+        findings.errors.extend(uneven(name, trainer.get(name), accumulate))
     within = trainer.get("check_val_every_n_epoch", 1) is not None
     if whole and within and batches is not None and interval > batches:
         findings.errors.append(
@@ -132,15 +120,12 @@ def check_room(folder: Path, needed: float, number: int, findings: Findings) -> 
         number: How many there are at most.
         findings: Where errors go.
     """
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    if not os.access(place, os.W_OK):
+    if not os.access(existing(folder), os.W_OK):
         findings.errors.append(
             f"{folder}: cannot be written to; make it writable, or set "
             "trainer.logger.init_args.save_dir"
         )
-    free = shutil.disk_usage(place).free
+    free = free_bytes(folder)
     if needed > free:
         findings.errors.append(
             f"{folder}: {number} checkpoints need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} "

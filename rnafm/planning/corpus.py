@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnafm.data.fasta import FastaFile
-from rnafm.data.manifest import FORMAT, difference
+from rnafm.data.manifest import difference
 from rnafm.data.order import Order, Shuffle
 from rnafm.data.rnacentral import RNAcentralDataModule
-from rnafm.data.room import estimate
+from rnafm.data.room import estimate, free_bytes
 from rnafm.data.sampler import PackSampler
+from rnafm.data.store import keep_if_costly, wanted_of
 from rnafm.data.supervised import SupervisedDataModule
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def look_at(
             return _stored(data, division)
         path = data.path
         needed = estimate(data.fasta, data.vocabulary)
-        free = shutil.disk_usage(_existing(path.parent)).free
+        findings.attempt(keep_if_costly, path, reason)
+        free = free_bytes(path.parent)
         text = f"{path}: will be built first, since {reason}: about {needed / 1e9:,.2f} GB"
         if needed > free:
             findings.errors.append(
@@ -116,16 +117,7 @@ def _why_built(data: RNAcentralDataModule) -> str | None:
     """Why the store will be built; None if it is up to date."""
     if not data.fasta:
         return None
-    settings = {
-        "filters": asdict(data.filters),
-        "columns": data.columns,
-        "on_unknown": data.on_unknown,
-    }
-    wanted = {
-        "format": FORMAT,
-        "vocabulary": data.vocabulary.to_dict(),
-        "settings": settings,
-    }
+    wanted = wanted_of(data.vocabulary, data.filters, data.columns, data.on_unknown)
     return difference(data.path, wanted, [FastaFile(path) for path in data.fasta])
 
 
@@ -231,9 +223,3 @@ def _count(
         filled=float((spent * visits).sum() / (sampler.num_packs * budget)),
         store_bytes=store_bytes,
     )
-
-
-def _existing(path: Path) -> Path:
-    """The folder, or the next one above it that is there."""
-    path = path.absolute()
-    return path if path.exists() else _existing(path.parent)

@@ -20,6 +20,7 @@ from rnafm.data.vocabulary import Vocabulary
 from rnafm.modules.attention import slow_in_half_precision
 from rnafm.modules.encoder import Encoder, EncoderConfig
 from rnafm.modules.schedules import InverseSqrt
+from rnafm.tasks.agreement import COUNTED, misfits, uneven
 from rnafm.tasks.compiling import compile_blocks
 from rnafm.tasks.ranks import EndTogether
 
@@ -100,29 +101,13 @@ class Task(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Refuse data that the encoder would misread, and runs that could not be continued."""
         data = getattr(self.trainer, "datamodule", None)
-        ours, theirs = self.encoder.vocabulary, getattr(data, "vocabulary", None)
-        if theirs is not None and theirs != ours:
-            raise ValueError(
-                f"the encoder reads the vocabulary {ours.name!r} ({len(ours)} tokens), the data "
-                f"are in {theirs.name!r} ({len(theirs)} tokens); set data.vocabulary and "
-                "model.vocabulary to the same name (a checkpoint brings its own)"
-            )
-        limit = self.encoder.config.max_length
-        if (length := getattr(data, "max_length", 0)) > limit:
-            raise ValueError(
-                f"data.max_length ({length}) is above the encoder's max_length ({limit}); lower it"
-            )
-
+        for error in misfits(self.encoder, data):
+            raise ValueError(error)
         self._divide_steps(stage, data)
-        accumulate = self.trainer.accumulate_grad_batches
-        for name in ("val_check_interval", "limit_train_batches"):
-            number = getattr(self.trainer, name)
-            if stage == "fit" and isinstance(number, int) and number % accumulate:
-                raise ValueError(
-                    f"{name} ({number}) counts batches and must be a multiple of "
-                    f"accumulate_grad_batches ({accumulate}): between two steps a run cannot be "
-                    "saved, for the gradients accumulated so far would be lost"
-                )
+        for name in COUNTED if stage == "fit" else ():
+            accumulate = self.trainer.accumulate_grad_batches
+            for error in uneven(name, getattr(self.trainer, name), accumulate):
+                raise ValueError(error)
         device = self.trainer.strategy.root_device.type
         wanted = device == "cuda" if self.compile_blocks == "auto" else self.compile_blocks
         precision = str(self.trainer.precision)

@@ -82,7 +82,7 @@ def test_all_errors_are_listed_at_once(capsys, tmp_path):
     for text in (
         "none.fa: there is no such file",
         r"data.max_length (2000) is above the encoder's max_length (1022)",
-        "the encoder reads the vocabulary 'rna', the data are in 'codon'",
+        "the encoder reads the vocabulary 'rna' (26 tokens), the data are in 'codon'",
         "tokens_per_step (100,000) is less than one batch",
         "nowhere.ckpt: there is no such checkpoint",
         "a V100 32 GB has no bfloat16",
