@@ -234,17 +234,20 @@ class _Arrays:
         batch: The batch; its arrays share memory with it.
     """
 
-    def __init__(self, batch: Batch) -> None:
-        self._parts = [part.numpy() if isinstance(part, Tensor) else part for part in batch]
+    def __init__(self, batch: Any) -> None:  # for torch a list
+        self.parts = [part.numpy() if isinstance(part, Tensor) else part for part in batch]
 
-    def tensors(self) -> Batch:
-        """The batch."""
-        parts = self._parts
-        return Batch(*(torch.from_numpy(p) if isinstance(p, np.ndarray) else p for p in parts))
+    def tensors(self, *, pinned: bool = False) -> Batch:
+        """The batch, perhaps in pinned memory."""
+        parts: list[Any] = []
+        for part in self.parts:
+            found = torch.from_numpy(part) if isinstance(part, np.ndarray) else part
+            parts.append(found.pin_memory() if pinned and isinstance(found, Tensor) else found)
+        return Batch(*parts)
 
     def pin_memory(self) -> Batch:
-        """The batch in pinned memory; torch calls it, in a thread where there are workers."""
-        return Batch(*(p.pin_memory() if isinstance(p, Tensor) else p for p in self.tensors()))
+        """What torch calls, in a thread of its own where there are workers."""
+        return self.tensors(pinned=True)
 
 
 def _outlive_a_signal(_: int) -> None:

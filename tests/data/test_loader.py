@@ -1,3 +1,4 @@
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rnafm.data.batch import Batch
 from rnafm.data.counter import fold, mix
-from rnafm.data.loader import PackDataset, PackLoader
+from rnafm.data.loader import PackDataset, PackLoader, _Arrays
 from rnafm.data.mixture import Mixture
 from rnafm.data.order import GroupedDraws, Shuffle
 from rnafm.data.vocabulary import Vocabulary
@@ -167,6 +169,22 @@ def test_the_same_seed_and_epoch_give_the_same_batches_with_workers(store):
 
     assert batches() == batches(num_workers=2)
     assert batches() == batches()
+
+
+def test_batches_are_the_same_on_their_way_from_a_worker(store, monkeypatch):
+    batch = dataset(store)[0, 3, 20]._replace(labels=torch.randn(17, 2), filler=True)
+    sent = pickle.loads(pickle.dumps(_Arrays(batch)))  # noqa: S301  # what a pipe does
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda one: pinned.append(one) or one)
+    for came in (sent.tensors(), sent.pin_memory()):
+        assert isinstance(came, Batch)
+        for part, expected in zip(came, batch, strict=True):
+            if isinstance(expected, torch.Tensor):
+                assert part.equal(expected) and part.dtype == expected.dtype
+                assert part.numpy().flags.writeable
+            else:
+                assert part == expected
+    assert len(pinned) == 4
 
 
 def test_batches_of_ranks_together_are_those_of_one_process(store):
