@@ -50,7 +50,7 @@ if ! command -v git >/dev/null; then # results name the commit where git knows i
   export PATH=$PATH:$site
 fi
 export PYTHONPATH=$PWD:$site${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false WANDB_MODE=offline
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false WANDB_MODE=offline OMP_WAIT_POLICY=PASSIVE
 
 failed=()
 step() { # name, seconds, command ...

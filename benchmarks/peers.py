@@ -100,7 +100,8 @@ class Bench:
     def _measured(self, row: Row) -> dict[str, Any]:
         batches = row.batches(self.sample.lengths)
         model = row.model(self.folder, self.device, **row.options)
-        compile_parts(model, row.compiled)
+        if row.compiled:
+            model.compile(row.budget)
         work = KINDS[self.part](model, batches, self.sample, self.device)
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -165,15 +166,6 @@ def about(device: str) -> dict[str, Any]:
     if device == "cuda":
         found["gpu"] = torch.cuda.get_device_name()
     return found
-
-
-def compile_parts(model: Any, what: str) -> None:
-    """``torch.compile`` of rnafm's blocks, as its task does it, or of a whole model."""
-    if what == "blocks":
-        for block in model.task.encoder.blocks:
-            block.compile()
-    elif what == "model":
-        model.module.compile(dynamic=True)
 
 
 def padded(row: Row) -> bool:

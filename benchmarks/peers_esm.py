@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peers_batches import VOCABULARY, Sample
+from peers_batches import VOCABULARY, Sample, move
 from peers_models import MultiMolecule, Numbers
 from torch import Tensor
 
@@ -92,7 +92,7 @@ class EsmFlattened(Esm):
     def _flat(self, parts: list[dict[str, Tensor]]) -> dict[str, Any]:
         found = self.collator(parts, return_tensors="pt")
         return {
-            name: value.to(self.device) if isinstance(value, Tensor) else value
+            name: move(value, self.device) if isinstance(value, Tensor) else value
             for name, value in found.items()
         }
 

@@ -86,6 +86,7 @@ class Training:
         self.parameters = [each for each in model.module.parameters() if each.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-4, weight_decay=0.01, fused=True)
         self.first: list[Tensor] = []
+        self.hidden = sample.hidden
 
     def warm(self) -> None:
         """On a CPU a step of the shortest batch that changes no weight; on a GPU a pass.
@@ -103,7 +104,7 @@ class Training:
 
     def __call__(self) -> None:
         """One pass over all sequences."""
-        hidden = self.sample.hidden
+        hidden = self.hidden
         total = sum(hidden) if self.device == "cpu" else 0
         losses = []
         for numbers in self.batches:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from peers_batches import IGNORED, MASKING, VOCABULARY, Sample
+from peers_batches import IGNORED, MASKING, VOCABULARY, Sample, move
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -21,6 +21,7 @@ from rnafm.checkpoints import Checkpoint, save_checkpoint
 from rnafm.data.vocabulary import Vocabulary
 from rnafm.modules import Encoder, EncoderConfig, MaskedLMHead
 from rnafm.tasks import MaskedLM
+from rnafm.tasks.compiling import compile_blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,12 @@ class Ours:
         self.task = MaskedLM(checkpoint=folder / "rnafm.safetensors", masking=MASKING).to(device)
         self.module: nn.Module = self.task
 
+    def compile(self, budget: int) -> None:
+        """As the task does it before it fits: packs are filled up to their budget."""
+        compile_blocks(
+            self.task.encoder, self.device, Namespace(tokens_per_batch=budget, budget=budget)
+        )
+
     def hidden(self, sample: Sample, numbers: Numbers) -> list[Tensor]:
         """Embeddings of each sequence, (L, D)."""
         batch = sample.pack(numbers, self.device)
@@ -79,43 +86,56 @@ class Ours:
         return F.cross_entropy(logits.float(), labels)
 
 
+def _padded_layer(block: Any, states: Tensor, mask: Tensor | None) -> Tensor:
+    """What a block does, with padding."""
+    qkv = block.qkv(block.attention_norm(states)).unflatten(-1, (3, block.num_heads, -1))
+    query, key, value = qkv.permute(2, 0, 3, 1, 4)
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    states = states + block.out(attended.transpose(1, 2).flatten(2))
+    return states + block.fc2(F.gelu(block.fc1(block.ffn_norm(states))))
+
+
 class OursPadded(Ours):
     """The layers of rnafm on padded batches with a mask: what packing is held against."""
 
+    layer = staticmethod(_padded_layer)
+
+    def compile(self, budget: int) -> None:  # noqa: ARG002  # shapes differ from batch to batch
+        """Compile the layers, which all have the same code."""
+        self.layer = torch.compile(_padded_layer, dynamic=True)
+
     def hidden(self, sample: Sample, numbers: Numbers) -> list[Tensor]:
         """Embeddings of each sequence, (L, D)."""
-        tokens, real = self._padded([sample.clean[number] for number in numbers])
-        return [row[mask] for row, mask in zip(self._encode(tokens, real), real, strict=True)]
+        states = self._encode([sample.clean[number] for number in numbers])
+        return [row[: len(sample.clean[n])] for row, n in zip(states, numbers, strict=True)]
 
     def loss(self, sample: Sample, numbers: Numbers) -> Tensor:
         """Mean cross-entropy of the hidden tokens."""
-        tokens, real = self._padded([sample.masked[number] for number in numbers])
         parts = [sample.labels[number] for number in numbers]
-        labels = pad_sequence(parts, batch_first=True, padding_value=IGNORED).to(self.device)
-        asked = labels != IGNORED
+        labels = pad_sequence(parts, batch_first=True, padding_value=IGNORED).flatten()
+        asked = (labels != IGNORED).nonzero().squeeze(1)
+        states = self._encode([sample.masked[number] for number in numbers]).flatten(0, 1)
         weight = self.task.encoder.embed_tokens.weight
-        logits = self.task.head(self._encode(tokens, real)[asked], weight)
-        return F.cross_entropy(logits.float(), labels[asked])
+        logits = self.task.head(states[move(asked, self.device)], weight)
+        return F.cross_entropy(logits.float(), move(labels[asked], self.device))
 
-    def _padded(self, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
-        pad = VOCABULARY.pad_id
-        tokens = pad_sequence(parts, batch_first=True, padding_value=pad).to(self.device)
-        return tokens, tokens != pad
-
-    def _encode(self, tokens: Tensor, real: Tensor) -> Tensor:
+    def _encode(self, parts: list[Tensor]) -> Tensor:
         """Embeddings of padded ids, (B, L, D)."""
-        encoder = self.task.encoder
+        encoder, pad = self.task.encoder, VOCABULARY.pad_id
+        tokens = pad_sequence(parts, batch_first=True, padding_value=pad)
+        mask = self._mask(tokens)
+        tokens = move(tokens, self.device)
         positions = torch.arange(tokens.shape[1], device=self.device) + 2
         states = encoder.embed_tokens(tokens) + encoder.embed_positions(positions)
         states = states if encoder.embed_norm is None else encoder.embed_norm(states)
-        mask = None if bool(real.all()) else real[:, None, None]
         for block in encoder.blocks:
-            qkv = block.qkv(block.attention_norm(states)).unflatten(-1, (3, block.num_heads, -1))
-            query, key, value = qkv.permute(2, 0, 3, 1, 4)
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            states = states + block.out(attended.transpose(1, 2).flatten(2))
-            states = states + block.fc2(F.gelu(block.fc1(block.ffn_norm(states))))
+            states = self.layer(block, states, mask)
         return encoder.final_norm(states)
+
+    def _mask(self, tokens: Tensor) -> Tensor | None:
+        """Which tokens are real, (B, 1, 1, L); None where all are."""
+        real = tokens != VOCABULARY.pad_id
+        return None if bool(real.all()) else move(real[:, None, None], self.device)
 
 
 class MultiMolecule:
@@ -134,6 +154,10 @@ class MultiMolecule:
             attention_dropout=0.0,
         ).to(device)
 
+    def compile(self, budget: int) -> None:  # noqa: ARG002  # shapes differ from batch to batch
+        """Compile the encoder as a whole, for any shape."""
+        self.module.model.compile(dynamic=True)
+
     def hidden(self, sample: Sample, numbers: Numbers) -> list[Tensor]:
         """Embeddings of each sequence, (L, D)."""
         inputs = self.collate([sample.clean[number] for number in numbers])
@@ -148,13 +172,14 @@ class MultiMolecule:
     def collate(self, parts: list[Tensor]) -> dict[str, Any]:
         """Ids and mask, padded to the longest, as its tokenizer gives them."""
         tokens = pad_sequence(parts, batch_first=True, padding_value=VOCABULARY.pad_id)
-        tokens = tokens.to(self.device)
+        tokens = move(tokens, self.device)
         return {"input_ids": tokens, "attention_mask": (tokens != VOCABULARY.pad_id).long()}
 
     def labels(self, sample: Sample, numbers: Numbers) -> Any:
         """What is asked for, -100 elsewhere."""
         parts = [sample.labels[number] for number in numbers]
-        return pad_sequence(parts, batch_first=True, padding_value=IGNORED).to(self.device)
+        labels = pad_sequence(parts, batch_first=True, padding_value=IGNORED)
+        return move(labels, self.device)
 
 
 class MultiMoleculeNested(MultiMolecule):
@@ -164,13 +189,13 @@ class MultiMoleculeNested(MultiMolecule):
         """Ids of all sequences."""
         from danling import NestedTensor
 
-        return {"input_ids": NestedTensor([part.to(self.device) for part in parts])}
+        return {"input_ids": NestedTensor([move(part, self.device) for part in parts])}
 
     def labels(self, sample: Sample, numbers: Numbers) -> Any:
         """What is asked for, -100 elsewhere."""
         from danling import NestedTensor
 
-        return NestedTensor([sample.labels[number].to(self.device) for number in numbers])
+        return NestedTensor([move(sample.labels[number], self.device) for number in numbers])
 
 
 class Official:
@@ -204,9 +229,9 @@ class Official:
         parts = [sample.labels[number] for number in numbers]
         labels = pad_sequence(parts, batch_first=True, padding_value=IGNORED)
         asked = labels != IGNORED
-        logits = self.module(tokens, masked_tokens=asked.to(self.device))["logits"]
-        return F.cross_entropy(logits.float(), _TO_OFFICIAL[labels[asked]].to(self.device))
+        logits = self.module(tokens, masked_tokens=move(asked, self.device))["logits"]
+        return F.cross_entropy(logits.float(), move(_TO_OFFICIAL[labels[asked]], self.device))
 
     def _padded(self, parts: list[Tensor]) -> Tensor:
         ids = [_TO_OFFICIAL[part] for part in parts]
-        return pad_sequence(ids, batch_first=True, padding_value=self.pad).to(self.device)
+        return move(pad_sequence(ids, batch_first=True, padding_value=self.pad), self.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,7 +35,8 @@ class Row:
         batches: Makes batches from lengths.
         usual: Whether this is how one calls the package without further thought.
         options: Of the adapter.
-        compiled: ``blocks`` or ``model`` where ``torch.compile`` is used, and on what.
+        budget: Tokens of a pack, or padded slots, at most.
+        compiled: Whether ``torch.compile`` is used.
     """
 
     package: str
@@ -44,7 +45,8 @@ class Row:
     batches: Callable[[list[int]], Batches]
     usual: bool = False
     options: dict[str, str] = field(default_factory=dict)
-    compiled: str = ""
+    budget: int = 0
+    compiled: bool = False
 
     @property
     def name(self) -> str:
@@ -87,7 +89,7 @@ def rows(part: str, device: str, sizes: Sizes) -> list[Row]:
     # One sequence at a time leaves a GPU idle. What takes long to compile comes last.
     found = [row for row in found if row.batches is not singly]
     first = found[0]
-    return sorted(found, key=lambda row: bool(row.compiled) and row is not first)
+    return sorted(found, key=lambda row: row.compiled and row is not first)
 
 
 def choose(found: list[Row], pattern: str) -> list[Row]:
@@ -106,16 +108,18 @@ def choose(found: list[Row], pattern: str) -> list[Row]:
 def _ours(part: str, device: str, sizes: Sizes) -> list[Row]:
     make = packs if part == "training" else _sorted_packs
     padded = Row(PADDED, f"padded, {_bucketed(sizes)}", OursPadded, bucketed(sizes.slots))
-    eager = [Row(OURS, f"packs of {b:,} tokens", Ours, make(b)) for b in sizes.budgets]
+    eager = [
+        Row(OURS, f"packs of {budget:,} tokens", Ours, make(budget), budget=budget)
+        for budget in sizes.budgets
+    ]
     if device == "cpu":
         return [*eager, padded]
-    compiled = [
-        Row(OURS, f"{row.way}, compiled", Ours, row.batches, compiled="blocks") for row in eager
-    ]
-    padded_compiled = Row(
-        PADDED, f"{padded.way}, compiled", OursPadded, padded.batches, compiled="blocks"
-    )
-    return [compiled[0], eager[0], padded, padded_compiled, *compiled[1:]]
+    compiled = [_compiled(row) for row in eager]
+    return [compiled[0], eager[0], padded, _compiled(padded), *eager[1:], *compiled[1:]]
+
+
+def _compiled(row: Row) -> Row:
+    return replace(row, way=f"{row.way}, compiled", compiled=True)
 
 
 def _multimolecule(part: str, device: str, sizes: Sizes) -> list[Row]:
@@ -134,10 +138,7 @@ def _multimolecule(part: str, device: str, sizes: Sizes) -> list[Row]:
         ),
         Row(name, _usual(sizes), MultiMolecule, in_order(sizes.usual), usual=True),
     ]
-    if device == "cuda":
-        way = f"{_bucketed(sizes)}, compiled"
-        found.append(Row(name, way, MultiMolecule, bucketed(sizes.slots), compiled="model"))
-    return found
+    return [*found, _compiled(found[2])] if device == "cuda" else found
 
 
 def _official(part: str, device: str, sizes: Sizes) -> list[Row]:
