@@ -54,7 +54,7 @@ class Row(NamedTuple):
     how: str
     condition: str
     read: Callable[[], Iterable[int]]
-    folder: Path | None = None  # what it reads: how large that is
+    paths: tuple[Path, ...] = ()  # what it reads: how large that is
 
 
 def inputs(folder: Path, data: Path | None) -> tuple[Path, Path]:
@@ -175,7 +175,7 @@ def main() -> None:
         found = measured(row, options.repeats, expected)
         if expected is None and (found["sequences"], found["nucleotides"]) != (total, tokens):
             raise ValueError(f"{row.what}: {found} of {total} sequences with {tokens} nucleotides")
-        size = None if row.folder is None else readers_stores.size(row.folder) / tokens
+        size = sum(map(readers_stores.size, row.paths)) / tokens if row.paths else None
         labels = {"what": row.what, "how": row.how, "condition": row.condition}
         rows.append({**labels, **found, "bytes_per_nt": size, "load": os.getloadavg()[0], **about})
         print(labels, f"{found['nucleotides_per_s'] / 1e6:.1f} M nt/s", flush=True)
@@ -185,28 +185,29 @@ def main() -> None:
     lengths = ours.lengths[order]
     mixture = Mixture([ours])
     first = Row(
-        "rnafm store", "at random", f"packs of {PACK}", packed_from(mixture, order), ours.path
+        "rnafm store", "at random", f"packs of {PACK}", packed_from(mixture, order), (ours.path,)
     )
     add(first, lengths)
     for path, kind in ((plain, "plain"), (packed, "gzip")):
         for name, read in streamed(path).items():
-            add(Row(name, "in order", f"FASTA, {kind}", read, path))
+            add(Row(name, "in order", f"FASTA, {kind}", read, (path,)))
     for path, kind in ((plain, "plain"), (packed, "gzip")):
         add(Row("rnafm prepare", "in order", f"FASTA, {kind}; into a store", built(path, folder)))
     everything = packed_from(mixture, list(range(total)))
-    add(Row("rnafm store", "in order", f"packs of {PACK}", everything, ours.path))
+    add(Row("rnafm store", "in order", f"packs of {PACK}", everything, (ours.path,)))
     for path, kind in ((plain, "plain"), (packed, "gzip")):
         read = picked(path, order)
-        files = Row("pyfastx.Fasta", "at random", f"one at a time, {kind}; text", read, path)
-        add(files, lengths)
+        files = (path, Path(f"{path}.fxi"))
+        condition = f"one at a time, {kind}; text"
+        add(Row("pyfastx.Fasta", "at random", condition, read, files), lengths)
     for other in readers_stores.OTHERS:
         store = other(folder / other.__name__, ours)
         store.check(ours, order[:5])
         for condition, read in store.at_random(order).items():
-            add(Row(store.title, "at random", condition, read, store.path), lengths)
+            add(Row(store.title, "at random", condition, read, (store.path,)), lengths)
         if (shuffled := store.shuffled()) is not None:
-            add(Row(store.title, "at random", "shuffled by itself", shuffled, store.path))
-        add(Row(store.title, "in order", store.in_order, store.read, store.path))
+            add(Row(store.title, "at random", "shuffled by itself", shuffled, (store.path,)))
+        add(Row(store.title, "in order", store.in_order, store.read, (store.path,)))
     add(first, lengths)
 
 

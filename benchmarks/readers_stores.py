@@ -27,10 +27,9 @@ Reads = Callable[[], Iterator[int]]
 
 
 def size(path: Path) -> int:
-    """Bytes of a file with the index beside it, or of all files of a folder."""
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*") if file.is_file())
+    """Bytes of a file, or of all files of a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def sequences(path: str) -> Iterator[bytes]:
