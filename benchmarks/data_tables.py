@@ -72,9 +72,11 @@ def data_growth() -> str:
                 f"{exponent(own):.2f}",
                 f"{exponent([row for row in own if row['factor'] >= LARGEST]):.2f}",
                 f"{first['own_mb']:.0f} to {last['own_mb']:.0f} MB",
+                f"{last['left_mb']:.0f} MB",
             ]
         )
     heads = ["work", "tokens", "CPU time", "exponent", f"from {LARGEST} times on", "memory"]
+    heads.append("left at the end")
     return f"{table(heads, cells)}\n\n{where(found)}."
 
 
