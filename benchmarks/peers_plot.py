@@ -34,7 +34,7 @@ def draw(parts: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axes.bar_label(bars, [f"{row['times']:.2f}" for row in rows], padding=3, fontsize=8)
         axes.invert_yaxis()
         axes.axvline(1, color="black", linewidth=0.6)
-        axes.set_xlim(0, 1.12 * max(row["times"] for row in rows))
+        axes.set_xlim(0, 1.2 * max(row["times"] for row in rows))
         axes.set_xlabel("CPU time, rnafm = 1 (less is better)", fontsize=9)
         axes.set_title(TITLES[part], fontsize=10, loc="left")
         axes.tick_params(labelsize=8)

@@ -13,6 +13,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 MODELS = {"one-hot": "one-hot", "rnafm": "RNA-FM", "RiNALMo": "RiNALMo", "ERNIE-RNA": "ERNIE-RNA"}
+PARTS = ("inference", "training")
 HEADLINES = {"mean ribosome load": "r2", "OpenVaccine": "mcrmse"}
 
 
@@ -120,9 +121,84 @@ def adaptation() -> str:
     return table(["way", "trained parameters", "CPU time of fit", "accuracy (95 % interval)"], rows)
 
 
+def peers() -> str:
+    """How many times rnafm's CPU time the other packages take, as the best and the usual way."""
+    found = {part: ratios(load(f"peers_{part}_cpu")["rows"]) for part in PARTS}
+    rows = []
+    for package in dict.fromkeys(name for part in found.values() for name in part):
+        cells = [
+            "" if value is None else f"{value:.2f}"
+            for part in PARTS
+            for value in found[part].get(package, (None, None))
+        ]
+        rows.append([package, *cells])
+    heads = ["package", *(f"{part}, {way}" for part in PARTS for way in ("best way", "usual way"))]
+    return table(heads, rows)
+
+
+def peers_inference() -> str:
+    """Hidden states, row by row."""
+    rows = load("peers_inference_cpu")["rows"]
+    return f"{peers_rows(rows)}\n\n{spread(rows)}"
+
+
+def peers_training() -> str:
+    """Training steps, row by row."""
+    rows = load("peers_training_cpu")["rows"]
+    return f"{peers_rows(rows)}\n\n{spread(rows)}"
+
+
+def peers_rows(rows: list[dict[str, Any]]) -> str:
+    """Rows of one part; those that gave no result say why."""
+    one = rows[0]["cpu_seconds"]
+    cells = []
+    for row in rows:
+        head = [row["package"], row["way"] + (", once more" if row["again"] else "")]
+        if "failed" in row:
+            cells.append([*head, row["failed"].replace("|", "/"), "", "", "", ""])
+            continue
+        seconds, speed = row["cpu_seconds"], row["tokens_per_second"]
+        numbers = [f"{seconds:.2f}", f"{speed:.0f}", f"{seconds / one:.2f}"]
+        cells.append([*head, *numbers, f"{row['padding']:.2f}", f"{row['repetitions']}"])
+    heads = ["CPU seconds", "tokens per CPU second", "times the first"]
+    return table(["package", "way", *heads, "slots per token", "repetitions"], cells)
+
+
+def ratios(rows: list[dict[str, Any]]) -> dict[str, tuple[float | None, float | None]]:
+    """For each peer its fastest and its usual way, in units of the first row."""
+    found: dict[str, tuple[float | None, float | None]] = {}
+    measured = [row for row in rows if "failed" not in row]
+    for package in dict.fromkeys(row["package"] for row in measured):
+        if package.startswith("rnafm"):
+            continue
+        own = [row for row in measured if row["package"] == package]
+        times = [row["cpu_seconds"] / rows[0]["cpu_seconds"] for row in own]
+        usual = [time for time, row in zip(times, own, strict=True) if row["usual"]]
+        found[package] = (min(times), usual[0] if usual else None)
+    return found
+
+
+def spread(rows: list[dict[str, Any]]) -> str:
+    """How far the first row, measured twice, is from itself, and where all this was measured."""
+    first, last = rows[0], rows[-1]
+    words = [f"{first['sequences']} sequences, {first['tokens']:,} tokens"]
+    if "failed" in last:
+        words.append("the first row was not measured twice")
+    else:
+        off = abs(last["cpu_seconds"] / first["cpu_seconds"] - 1)
+        words.append(f"the first row, measured twice, differs from itself by {100 * off:.0f} %")
+    versions = first["versions"]
+    names = ("torch", "multimolecule", "danling", "rna-fm", "transformers")
+    words.append(f"{first['machine']}, {first['threads']} threads, {first['date']}")
+    words.append(", ".join(f"{name} {versions[name]}" for name in names))
+    return f"{'; '.join(words)}."
+
+
 def render(text: str) -> str:
     """A page with its tables made anew; each stands between two comments with its name."""
-    makers = {each.__name__: each for each in (protocol, decoders, onehot, finetune, adaptation)}
+    pages = (protocol, decoders, onehot, finetune, adaptation)
+    compared = (peers, peers_inference, peers_training)
+    makers = {each.__name__: each for each in (*pages, *compared)}
 
     def new(found: re.Match[str]) -> str:
         return f"<!-- {found[1]} -->\n{makers[found[1]]()}\n<!-- end -->"
@@ -131,7 +207,11 @@ def render(text: str) -> str:
 
 
 def main() -> None:
-    """Write the pages."""
+    """Write the pages and the chart of the peers."""
+    import peers_plot
+
+    rows = {part: load(f"peers_{part}_cpu")["rows"] for part in PARTS}
+    peers_plot.draw(rows, PAGE.parent / "images" / "peers.png")
     for page in (PAGE, PAGE.with_name("adaptation.md")):
         page.write_text(render(page.read_text()))
 
