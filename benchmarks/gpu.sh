@@ -44,11 +44,6 @@ if compgen -G '.whl/*.whl' >/dev/null; then
   "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
     --target "$site" .whl/*.whl || exit 1
 fi
-if ! command -v git >/dev/null; then # results name the commit where git knows it
-  printf '#!/bin/sh\nexit 1\n' >"$site/git"
-  chmod +x "$site/git"
-  export PATH=$PATH:$site
-fi
 export PYTHONPATH=$PWD:$site${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false WANDB_MODE=offline OMP_WAIT_POLICY=PASSIVE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -18,8 +19,11 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 def describe() -> dict[str, Any]:
     """Where and with what this is measured."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    commit = ""
+    if git := shutil.which("git"):
+        command = [git, "rev-parse", "--short", "HEAD"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        commit = found.stdout.strip()
     cpu = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -31,7 +35,7 @@ def describe() -> dict[str, Any]:
         "machine": f"{len(cpu)} cores, {cpu[0] if cpu else platform.processor()}",
         "versions": {name: version(name) for name in ("torch", "lightning", "torchmetrics")},
         "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
+        "commit": commit,
     }
 
 
