@@ -58,7 +58,7 @@ step() { # name, seconds, command ...
 
 if [[ $device == cuda ]]; then
   nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
-  step tests 90 "$python" -m pytest -q -m gpu -p no:cacheprovider tests
+  step tests 90 "$python" -m pytest -q -m gpu -W default -p no:cacheprovider tests/modules/test_gpu.py
 else
   step tests 120 "$python" -m pytest -q -m gpu -p no:cacheprovider --collect-only tests/modules
 fi
