@@ -5,10 +5,15 @@ python benchmarks/tables.py
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -194,11 +199,20 @@ def spread(rows: list[dict[str, Any]]) -> str:
     return f"{'; '.join(words)}."
 
 
+def data_tables() -> tuple[Callable[[], str], ...]:
+    """Those about the data, which have a file of their own."""
+    sys.path.insert(0, str(HERE))
+    try:
+        return importlib.import_module("data_tables").MAKERS
+    finally:
+        sys.path.remove(str(HERE))
+
+
 def render(text: str) -> str:
     """A page with its tables made anew; each stands between two comments with its name."""
     pages = (protocol, decoders, onehot, finetune, adaptation)
     compared = (peers, peers_inference, peers_training)
-    makers = {each.__name__: each for each in (*pages, *compared)}
+    makers = {each.__name__: each for each in (*pages, *compared, *data_tables())}
 
     def new(found: re.Match[str]) -> str:
         return f"<!-- {found[1]} -->\n{makers[found[1]]()}\n<!-- end -->"
