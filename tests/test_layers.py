@@ -11,9 +11,14 @@ COUNTS = ("costs", "devices")  # formulas and tables, which need nothing but Pyt
 ALLOWED = {
     "modules": ("rnafm.modules",),
     "data": ("rnafm.data", "rnafm.files"),
-    "tasks": ("rnafm.tasks", "rnafm.modules", "rnafm.data"),
+    "tasks": ("rnafm.tasks", "rnafm.modules", "rnafm.data", "rnafm.moments"),
     "reports": ("rnafm.reports", "rnafm.files"),
-    "callbacks": ("rnafm.callbacks", "rnafm.files", *(f"rnafm.planning.{each}" for each in COUNTS)),
+    "callbacks": (
+        "rnafm.callbacks",
+        "rnafm.files",
+        "rnafm.moments",
+        *(f"rnafm.planning.{each}" for each in COUNTS),
+    ),
     "tools": ("rnafm.tools", "rnafm.files"),
 }
 # Tasks take batches, vocabularies, masks, what labels are and kept embeddings from data, but no

@@ -126,3 +126,9 @@ def test_the_configuration_of_a_run_means_its_own_checkpoint(tmp_path, capsys):
         capsys.readouterr()
         main(["validate", f"--config={run / 'fit.yaml'}", "--ckpt_path=last"])
         assert f"Using {run / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().err
+
+
+def test_a_run_that_logs_nothing_ends(tmp_path):
+    fasta = write_fasta(tmp_path / "x.fa", count=100)
+    run = fit(tmp_path, fasta, "--trainer.max_steps=2", "--trainer.log_every_n_steps=0")
+    assert len(weights(run)) > 10

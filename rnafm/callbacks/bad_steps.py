@@ -41,6 +41,10 @@ class StepRecord:
         if self._copied is not None:
             self._copied.record()
 
+    def is_there(self) -> bool:
+        """Whether it can be read without waiting."""
+        return self._copied is None or bool(self._copied.query())  # type: ignore[no-untyped-call]
+
     def read(self) -> tuple[float, float]:
         """Loss and norm, once the device has them."""
         if self._copied is not None:

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from rnafm.callbacks.bad_steps import StepRecord, leaves_out_by_itself, tell, whole
 from rnafm.callbacks.saving import between_steps, model_checkpoints, save_no_more
+from rnafm.moments import logs_at
 
 if TYPE_CHECKING:
     import torch
@@ -147,9 +148,10 @@ class LossGuard(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Say what became of the last step; who knows where the other processes are."""
-        with contextlib.suppress(ValueError):  # the run ends already
-            self._settle(alone=True)
+        """Say what became of the last step, if a device that may be in trouble has said so."""
+        with contextlib.suppress(ValueError, RuntimeError):  # the run ends already
+            if self._pending is not None and self._pending.is_there():
+                self._settle(alone=True)
 
     def _settle(self, *, alone: bool = False) -> None:
         """Conclude the last step, if that was left for later."""
@@ -191,7 +193,9 @@ class LossGuard(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Log what there is to log."""
+        """Log what there is to log: a number takes a GPU's attention, so not at every step."""
+        if not logs_at(trainer, trainer.global_step):
+            return
         if self.skipped:
             pl_module.log("train/skipped_steps", float(self.skipped))
         if self.rollbacks:

@@ -78,7 +78,9 @@ class Facts:
 
         data: Any = getattr(trainer, "datamodule", None)
         device, memory = task.device, None
-        title, half = "the processor", _has_amx()
+        from rnafm.modules.attention import slow_in_half_precision
+
+        title, half = "the processor", not slow_in_half_precision("cpu")
         if device.type == "cuda":
             title = torch.cuda.get_device_name(device).removeprefix("NVIDIA ")
             half = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -196,8 +198,3 @@ def _packs(facts: Facts) -> Iterator[str]:
             f"larger packs, as {facts.tokens_per_batch:,} tokens are {facts.packing:.0%} full "
             "(--data.tokens_per_batch)"
         )
-
-
-def _has_amx() -> bool:
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(probe and probe())

@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 
 from rnafm.files import atomic
+from rnafm.moments import logs_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ class LossCurve(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Keep a point whenever the trainer logs."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if logs_at(trainer, trainer.global_step):
             loss = trainer.callback_metrics.get("train/loss")
             if loss is not None and (not self.train or self.train[-1][0] != trainer.global_step):
                 self.train.append((trainer.global_step, float(loss)))
@@ -80,7 +81,7 @@ class LossCurve(pl.Callback):
         axes = figure.subplots()
         if self.train:
             axes.plot(
-                *zip(*self.train, strict=True), color="#9db7d5", lw=0.8, label="train, a batch"
+                *zip(*self.train, strict=True), color="#9db7d5", lw=0.8, label="train, a step"
             )
             axes.plot(
                 *zip(*_smooth(self.train), strict=True),

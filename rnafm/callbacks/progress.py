@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rnafm.moments import logs_at
+
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
@@ -101,7 +103,7 @@ class RunProgress(ProgressBar):
         if not self._enabled:
             return
         step = trainer.global_step
-        if step != self._logged_step and step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if step != self._logged_step and logs_at(trainer, step):
             self._logged_step, self._is_new = step, True
         if self._progress:
             self._progress.update(self._task, completed=step)

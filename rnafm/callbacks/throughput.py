@@ -12,6 +12,7 @@ import torch
 from rnafm.callbacks.clock import Clock, DeviceWaits
 from rnafm.callbacks.limits import Facts, explain
 from rnafm.callbacks.work import Work, find_peak, peak_memory, squared_lengths
+from rnafm.moments import logs_at
 
 if TYPE_CHECKING:
     from rnafm.data.batch import Batch
@@ -123,7 +124,7 @@ class Throughput(pl.Callback):
             self._waits.end()
         step = trainer.global_step
         # Batches whose gradients are accumulated share a step: only the last of them counts.
-        if step != self._logged_step and step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if step != self._logged_step and logs_at(trainer, step):
             self._log(trainer, pl_module, self._close(step))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

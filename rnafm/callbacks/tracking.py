@@ -135,6 +135,8 @@ class OfflineFirstWandbLogger(_CsvWithoutWandb, WandbLogger):
             if mode == last and self._instead is None:
                 self._instead = CSVLogger(str(self._save_dir), name="", version="")
             try:
+                if mode != last:  # or wandb says that the folder is not there yet
+                    Path(str(self._save_dir)).mkdir(parents=True, exist_ok=True)
                 super().experiment  # noqa: B018  # it keeps the run
             except Exception as error:
                 if mode == last:

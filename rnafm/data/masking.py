@@ -108,7 +108,8 @@ def mask_tokens(batch: Batch, vocabulary: Vocabulary, masking: Masking) -> Maske
     filled = slots < last[-1]
     owner = torch.searchsorted(last, slots, right=True).clamp(max=len(lengths) - 1)
     place = starts[owner] + slots - (last - wanted)[owner]
-    positions = ranked[torch.where(filled, place, 0)]
+    # What is left over points at tokens of all kinds: gradients of one would wait for each other.
+    positions = ranked[torch.where(filled, place, slots % len(tokens))]
 
     originals = tokens[positions]
     draws = mix_tensor(keys[owner] ^ ~position[positions])

@@ -160,7 +160,8 @@ def plan(weight: Tensor, head_dim: int, cu_seqlens: Tensor, *, dropout_p: float 
 
 def slow_in_half_precision(device: str) -> bool:
     """Whether a device computes faster in 32 bits: processors without AMX emulate bfloat16."""
-    return device == "cpu" and not torch.cpu._is_amx_tile_supported()  # noqa: SLF001
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return device == "cpu" and not (has_amx is not None and has_amx())
 
 
 def rounded(max_seqlen: int) -> int:

@@ -21,12 +21,12 @@ class Bucket:
     """Sequences of about the same length.
 
     Attributes:
-        places: Where the tokens of each are in the pack, and N where there is padding; int64,
-            (B, L).
+        reads: Where the tokens of each are in the pack; padding reads the sequence once more, so
+            that nothing of others is near, and no token is read by all. int64, (B, L).
         mask: Which are real; bool, (B, 1, 1, L).
     """
 
-    places: Tensor
+    reads: Tensor
     mask: Tensor
 
 
@@ -58,17 +58,19 @@ def make_buckets(cu_seqlens: Tensor) -> Buckets:
         if not room or length < longest * (1 - _PADDING):
             groups.append([])
         groups[-1].append((length, start))
-    buckets = tuple(_bucket(group, bounds[-1], cu_seqlens.device) for group in groups)
-    places = torch.cat([bucket.places.flatten() for bucket in buckets])
+    buckets = tuple(_bucket(group, cu_seqlens.device) for group in groups)
+    real = torch.cat([bucket.mask.flatten() for bucket in buckets])
+    reads = torch.cat([bucket.reads.flatten() for bucket in buckets])
+    places = torch.where(real, reads, bounds[-1])  # padding goes behind the end
     numbers = torch.arange(len(places), device=places.device)
     return Buckets(buckets, places.new_empty(bounds[-1] + 1).index_copy(0, places, numbers)[:-1])
 
 
-def _bucket(group: list[tuple[int, int]], num_tokens: int, device: torch.device) -> Bucket:
+def _bucket(group: list[tuple[int, int]], device: torch.device) -> Bucket:
     lengths, starts = torch.tensor(group).to(device).unbind(1)
     steps = torch.arange(group[0][0], device=device)
     mask = steps < lengths[:, None]
-    return Bucket(torch.where(mask, starts[:, None] + steps, num_tokens), mask[:, None, None])
+    return Bucket(starts[:, None] + steps % lengths[:, None], mask[:, None, None])
 
 
 def attend_buckets(qkv: Tensor, buckets: Buckets, dropout_p: float) -> Tensor:
@@ -82,10 +84,9 @@ def attend_buckets(qkv: Tensor, buckets: Buckets, dropout_p: float) -> Tensor:
     Returns:
         Weighted values, (N, H, head_dim).
     """
-    rows = F.pad(qkv, (0, 0, 0, 0, 0, 0, 0, 1))  # padding reads a row of zeros
     parts = []
     for bucket in buckets.items:
-        query, key, value = rows[bucket.places].permute(2, 0, 3, 1, 4)
+        query, key, value = qkv[bucket.reads].permute(2, 0, 3, 1, 4)
         part = F.scaled_dot_product_attention(
             query, key, value, attn_mask=bucket.mask, dropout_p=dropout_p
         )

@@ -114,9 +114,11 @@ def _embed_pack(
         embeddings = encoder(packed, bounds, max(lengths))
     else:
         embeddings = encoder.hidden_states(packed, bounds, max(lengths))[layer]
-    for number, part in zip(pack, embeddings.split(lengths), strict=True):
-        if pool == "mean":
-            part = part[1:-1].mean(0, keepdim=True)  # noqa: PLW2901
-        else:
-            part = part[:1] if pool == "cls" else part[1:-1]  # noqa: PLW2901
+    parts = embeddings.split(lengths)
+    if pool is not None:  # one copy from the device instead of one for each sequence
+        vectors = [part[1:-1].mean(0) if pool == "mean" else part[0] for part in parts]
+        parts = torch.stack(vectors).cpu().unbind(0)
+    else:
+        parts = tuple(part[1:-1] for part in torch.split(embeddings.cpu(), lengths))
+    for number, part in zip(pack, parts, strict=True):
         results[number].copy_(part)

@@ -20,6 +20,7 @@ from rnafm.data.vocabulary import Vocabulary
 from rnafm.modules.attention import slow_in_half_precision
 from rnafm.modules.encoder import Encoder, EncoderConfig
 from rnafm.modules.schedules import InverseSqrt
+from rnafm.moments import logs_at
 from rnafm.tasks.agreement import COUNTED, misfits, uneven
 from rnafm.tasks.compiling import compile_blocks
 from rnafm.tasks.ranks import EndTogether
@@ -148,8 +149,10 @@ class Task(pl.LightningModule):
             trainer.val_check_interval = math.ceil(trainer.val_check_interval / wanted) * wanted
 
     def on_train_start(self) -> None:
-        """Count batches as this run divides them."""
+        """Count batches as this run divides them; a checkpoint may be of another device."""
         count_batches_anew(self.trainer)
+        for optimizer in self.trainer.optimizers:
+            self._fuse(optimizer)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """What every run needs: of several processes none is left behind."""
@@ -200,15 +203,18 @@ class Task(pl.LightningModule):
         )
         for group in optimizer.param_groups:
             group["lr"] *= group["lr_scale"]
-        # Read by the optimizer at each step: one kernel for all parameters instead of thousands.
-        if self.device.type == "cuda" and "fused" in optimizer.defaults:
-            for group in optimizer.param_groups:
-                group["fused"] = group["fused"] is not False
+        self._fuse(optimizer)
         schedule = self.schedule(optimizer, self._total_steps())
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _fuse(self, optimizer: Optimizer) -> None:
+        """One kernel for all parameters instead of thousands; optimizers read it at each step."""
+        if self.device.type == "cuda" and "fused" in optimizer.defaults:
+            for group in optimizer.param_groups:
+                group["fused"] = group["fused"] is not False
 
     def lr_scale(self, name: str) -> float:  # for subclasses
         """What the learning rate of a parameter is multiplied by.
@@ -271,7 +277,7 @@ class Task(pl.LightningModule):
         Otherwise devices do not exchange it, nor does anybody wait for it.
         """
         losses, self._losses = self._losses, []
-        if (self.global_step + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if not logs_at(self.trainer, self.global_step + 1):
             return
         total = torch.stack(losses).sum() if losses else torch.zeros((), device=self.device)
         found = torch.stack([total, torch.full_like(total, len(losses))])

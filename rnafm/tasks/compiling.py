@@ -6,6 +6,8 @@ import importlib.util
 import logging
 import os
 import shutil
+import sysconfig
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def compile_blocks(encoder: Encoder, device: str, data: Any) -> None:
     """
     if device == "cuda" and (missing := missing_compiler()):
         logger.warning(
-            "Blocks are not compiled, which makes training slower by a fifth or so: %s. To silence "
+            "Blocks are not compiled, which would make training faster: %s. To silence "
             "this: --model.compile false",
             missing,
         )
@@ -46,4 +48,7 @@ def missing_compiler() -> str | None:
     names = [os.environ.get("CC"), "gcc", "cc", "clang"]
     if not any(name and shutil.which(name) for name in names):
         return "there is no C compiler (gcc, cc or clang; the environment variable CC names one)"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.is_file():
+        return f"there is no {header} (Debian's package python3-dev has it)"
     return None

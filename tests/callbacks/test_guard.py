@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -195,6 +196,20 @@ def test_the_last_step_of_a_run_is_judged_too(tmp_path, fasta, monkeypatch):
     run = fit(tmp_path, fasta, "--trainer.max_steps=4", "--trainer.val_check_interval=4", fused)
     assert [line["step"] for line in lines(run)] == [3]
     assert checkpoint(run)["callbacks"]["LossGuard"]["skipped"] == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_after_an_error_nobody_waits_for_a_device(there):
+    """What the device has not said, or can say no more, would hide why the run ends."""
+    guard, read = LossGuard(), []
+
+    def refuse():
+        read.append(True)
+        raise RuntimeError("CUDA error: the launch timed out")
+
+    guard._pending = SimpleNamespace(is_there=lambda: there, read=refuse)
+    guard.on_exception(None, None, KeyboardInterrupt())
+    assert bool(read) == there
 
 
 @pytest.mark.slow

@@ -75,11 +75,13 @@ def test_half_precision_that_is_slower_is_said(monkeypatch, caplog, has_amx, dev
     [
         (None, "/usr/bin/gcc", "triton is not installed"),
         ("there", None, "there is no C compiler"),
+        ("there", "/usr/bin/gcc", "there is no /nowhere/Python.h"),
     ],
 )
 def test_without_a_compiler_blocks_stay_as_they_are(monkeypatch, caplog, module, which, message):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: module)
     monkeypatch.setattr("shutil.which", lambda _: which)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: "/nowhere")
     task = make("auto")
     with caplog.at_level(logging.WARNING):
         task.setup("fit")
