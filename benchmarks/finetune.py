@@ -232,7 +232,7 @@ def run(
 def main() -> None:
     """Run what is missing in the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/labelled"))
+    parser.add_argument("--data", type=Path, default=Path("data/labelled"))
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--sets", nargs="*", help="only sets whose name begins so")
     parser.add_argument("--epochs", type=int)

@@ -46,8 +46,9 @@ def write(path: Path, results: dict[str, Any]) -> None:
 
 
 def _relative(word: str) -> str:
-    """Paths as they are in the clone: where that lies is nobody's concern."""
+    """Paths as they are in the clone, and of others the name: where they lie concerns nobody."""
     path = Path(word)
-    return (
-        str(path.relative_to(_ROOT)) if path.is_absolute() and path.is_relative_to(_ROOT) else word
-    )
+    whole = path.absolute().resolve()
+    if not (path.is_absolute() or ".." in path.parts):
+        return word
+    return str(whole.relative_to(_ROOT)) if whole.is_relative_to(_ROOT) else path.name

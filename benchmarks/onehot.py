@@ -96,7 +96,7 @@ def chosen(weights: Path, data: StructureDataModule, methods: list[Method]) -> O
 def main() -> None:
     """Train, decode the test set in the published way and in ours, write the scores."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/labelled"))
+    parser.add_argument("--data", type=Path, default=Path("data/labelled"))
     parser.add_argument("--runs", type=Path, default=Path("runs/onehot"))
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--longest", type=int, default=120)

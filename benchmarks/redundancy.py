@@ -153,7 +153,7 @@ def versions() -> dict[str, str]:
 def main() -> None:
     """Measure all sizes, compare, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("fasta", type=Path, help="for example ../shared/data/ncrna.fa.gz")
+    parser.add_argument("fasta", type=Path, help="such as ncrna.fa.gz")
     parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 20_000, 50_000, 100_000])
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--compare", type=int, nargs="+", default=[5_000, 20_000])

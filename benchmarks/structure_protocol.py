@@ -205,7 +205,7 @@ def show(results: dict[str, dict[str, object]]) -> bool:
 def main() -> int:
     """Run the chosen parts; results of other parts in the file stay."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/labelled")
+    parser.add_argument("--data", type=Path, default=ROOT / "data/labelled")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks/results/structure_protocol.json"
     )

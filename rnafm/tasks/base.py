@@ -114,8 +114,8 @@ class Task(pl.LightningModule):
         precision = str(self.trainer.precision)
         if stage == "fit" and "16" in precision and slow_in_half_precision(device):
             logger.warning(
-                "trainer.precision %s is several times slower than 32-true on this processor, "
-                "which has no AMX",
+                "trainer.precision %s is slower than 32-true on this processor, which has no AMX "
+                "and emulates it",
                 precision,
             )
         if stage == "fit" and wanted:

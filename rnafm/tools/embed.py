@@ -41,8 +41,8 @@ def embed(  # noqa: PLR0913  # one option each
             beginning, or leave them out. Both of the latter are counted.
         on_unknown: What to do about letters that the vocabulary lacks: stop, or read <unk>.
         tokens_per_batch: Tokens computed at once; by default 1,024 on a CPU, 65,536 on a GPU.
-        precision: 32 bits, the numbers of the published implementations; or bf16, which is several
-            times faster on a GPU and differs by about one per cent.
+        precision: 32 bits, the numbers of the published implementations; or bf16, for speed on a
+            GPU, which differs from them by about one per cent.
     """
     import torch
 
