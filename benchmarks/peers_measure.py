@@ -147,7 +147,13 @@ def reference(part: str, model: Any, sample: Sample) -> list[Tensor]:
     return [torch.cat(states)]
 
 
-def measure(work: Callable[[], None], device: str, repeats: int, cap: float) -> dict[str, Any]:
+def measure(
+    work: Callable[[], None],
+    device: str,
+    repeats: int,
+    cap: float,
+    first: Callable[[], None] | None = None,
+) -> dict[str, Any]:
     """Run until there are enough repetitions, or the next one would go beyond the time.
 
     Args:
@@ -155,9 +161,12 @@ def measure(work: Callable[[], None], device: str, repeats: int, cap: float) -> 
         device: ``cpu`` or ``cuda``.
         repeats: How often at most.
         cap: Seconds of all repetitions, of the same kind; there is always one.
+        first: On a CPU, work of the first row, done once more behind each repetition: a machine
+            that others use is now faster and now slower, for both of them alike.
     """
     walls: list[float] = []
     times: list[float] = []
+    ratios: list[float] = []
     while not times or (len(times) < repeats and sum(times) + max(times) <= cap):
         wall, cpu = time.perf_counter(), time.process_time()
         if device == "cuda":
@@ -171,12 +180,17 @@ def measure(work: Callable[[], None], device: str, repeats: int, cap: float) -> 
             work()
             times.append(time.process_time() - cpu)
         walls.append(time.perf_counter() - wall)
+        if first is not None and device == "cpu":
+            cpu = time.process_time()
+            first()
+            ratios.append(times[-1] / (time.process_time() - cpu))
     unit = "seconds" if device == "cuda" else "cpu_seconds"
     return {
         unit: median(times),
         "all": [round(value, 4) for value in times],
         "wall_seconds": median(walls),
         "repetitions": len(times),
+        **({"times_the_first": median(ratios), "ratios": ratios} if ratios else {}),
     }
 
 

@@ -155,7 +155,6 @@ def peers_training() -> str:
 
 def peers_rows(rows: list[dict[str, Any]]) -> str:
     """Rows of one part; those that gave no result say why."""
-    one = rows[0]["cpu_seconds"]
     cells = []
     for row in rows:
         head = [row["package"], row["way"] + (", once more" if row["again"] else "")]
@@ -163,7 +162,7 @@ def peers_rows(rows: list[dict[str, Any]]) -> str:
             cells.append([*head, row["failed"].replace("|", "/"), "", "", "", ""])
             continue
         seconds, speed = row["cpu_seconds"], row["tokens_per_second"]
-        numbers = [f"{seconds:.2f}", f"{speed:.0f}", f"{seconds / one:.2f}"]
+        numbers = [f"{seconds:.2f}", f"{speed:.0f}", f"{times(row, rows[0]):.2f}"]
         cells.append([*head, *numbers, f"{row['padding']:.2f}", f"{row['repetitions']}"])
     heads = ["CPU seconds", "tokens per CPU second", "times the first"]
     return table(["package", "way", *heads, "slots per token", "repetitions"], cells)
@@ -177,10 +176,15 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, tuple[float | None, float | 
         if package.startswith("rnafm"):
             continue
         own = [row for row in measured if row["package"] == package]
-        times = [row["cpu_seconds"] / rows[0]["cpu_seconds"] for row in own]
-        usual = [time for time, row in zip(times, own, strict=True) if row["usual"]]
-        found[package] = (min(times), usual[0] if usual else None)
+        each = [times(row, rows[0]) for row in own]
+        usual = [time for time, row in zip(each, own, strict=True) if row["usual"]]
+        found[package] = (min(each), usual[0] if usual else None)
     return found
+
+
+def times(row: dict[str, Any], first: dict[str, Any]) -> float:
+    """How many times the CPU time of the first row a row takes, if possible of the same minutes."""
+    return float(row.get("times_the_first", row["cpu_seconds"] / first["cpu_seconds"]))
 
 
 def spread(rows: list[dict[str, Any]]) -> str:
@@ -190,7 +194,7 @@ def spread(rows: list[dict[str, Any]]) -> str:
     if "failed" in last:
         words.append("the first row was not measured twice")
     else:
-        off = abs(last["cpu_seconds"] / first["cpu_seconds"] - 1)
+        off = abs(times(last, first) - 1)
         words.append(f"the first row, measured twice, differs from itself by {100 * off:.0f} %")
     versions = first["versions"]
     names = ("torch", "multimolecule", "danling", "rna-fm", "transformers")
