@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import table
 
 RESULTS = Path(__file__).parent / "results"
 LARGEST = 8  # times the least, from where the exponent of growth is taken as well
@@ -127,9 +128,3 @@ def where(rows: list[dict[str, Any]]) -> str:
     """Command, machine and date of some rows."""
     first = rows[0]
     return f"`{first['command']}`, {first['machine']}, {first['date']}"
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

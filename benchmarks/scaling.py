@@ -8,10 +8,12 @@ Writes benchmarks/results/scaling.json, docs/images/scaling.png and the tables o
 from __future__ import annotations
 
 import json
-import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from pages import replaced, table
 
 from rnafm.modules.encoder import EncoderConfig
 from rnafm.planning import costs
@@ -204,20 +206,16 @@ def tables(figures: dict[str, Any]) -> dict[str, str]:
         f"{found['gpu_hours']:,.0f}",
     ]
     return {
-        "scaling": _table(heads, rows),
-        "memory": _table([*size_heads, "FSDP2, checkpointing"], sizes),
-        "petabyte": _table(pass_heads, [cells]),
+        "scaling": table(heads, rows),
+        "memory": table([*size_heads, "FSDP2, checkpointing"], sizes),
+        "petabyte": table(pass_heads, [cells]),
     }
 
 
 def render(text: str, figures: dict[str, Any]) -> str:
-    """A page with its tables made anew; each stands between two comments with its name."""
+    """A page with its tables made anew."""
     made = tables(figures)
-
-    def new(found: re.Match[str]) -> str:
-        return f"<!-- {found[1]} -->\n{made[found[1]]}\n<!-- end -->"
-
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", new, text, flags=re.DOTALL)
+    return replaced(text, {name: partial(made.get, name) for name in made})
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
@@ -255,11 +253,6 @@ def main() -> None:
     write(RESULTS, {"rows": [{**describe(), **figures}]})
     draw(figures, PICTURE)
     PAGE.write_text(render(PAGE.read_text(), json.loads(RESULTS.read_text())["rows"][0]))
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pages import replaced, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,12 +26,6 @@ HEADLINES = {"mean ribosome load": "r2", "OpenVaccine": "mcrmse"}
 def load(name: str) -> Any:
     """Results of a benchmark."""
     return json.loads((HERE / "results" / f"{name}.json").read_text())
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def protocol() -> str:
@@ -217,11 +212,7 @@ def render(text: str) -> str:
     pages = (protocol, decoders, onehot, finetune, adaptation)
     compared = (peers, peers_inference, peers_training)
     makers = {each.__name__: each for each in (*pages, *compared, *data_tables())}
-
-    def new(found: re.Match[str]) -> str:
-        return f"<!-- {found[1]} -->\n{makers[found[1]]()}\n<!-- end -->"
-
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", new, text, flags=re.DOTALL)
+    return replaced(text, makers)
 
 
 def main() -> None:

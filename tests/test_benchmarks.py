@@ -1,6 +1,6 @@
 """The tables in the documentation are those of the results."""
 
-import importlib.util
+import importlib
 import json
 
 import pytest
@@ -11,10 +11,7 @@ PAGES = [ROOT / "docs" / name for name in ("benchmarks.md", "adaptation.md")]
 
 @pytest.fixture(scope="module")
 def tables():
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("tables")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

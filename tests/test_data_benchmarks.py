@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +15,7 @@ NAMES = ("data_tables", "growth", "loader", "machine", "sources", "start")
 @pytest.fixture(scope="module")
 def bench():
     """The scripts, imported as they import each other."""
-    sys.path.insert(0, str(FOLDER))
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-    sys.path.remove(str(FOLDER))
+    return SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
 
 
 def test_a_synthetic_store_is_a_store(bench, tmp_path):

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import sys
 
 import pytest
 import torch
@@ -17,10 +16,8 @@ LENGTHS = [30, 10, 12, 50, 10, 41]
 @pytest.fixture(scope="module")
 def bench():
     """The scripts, imported as they import each other."""
-    sys.path.insert(0, str(FOLDER))
     names = ("peers", "peers_batches", "peers_measure", "peers_models", "peers_plot", "peers_rows")
-    yield {name: importlib.import_module(name) for name in (*names, "tables")}
-    sys.path.remove(str(FOLDER))
+    return {name: importlib.import_module(name) for name in (*names, "tables")}
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """The profile of a step names its parts, counts each once and writes a trace that opens."""
 
 import gzip
-import importlib.util
+import importlib
 import json
 import sys
 
@@ -11,12 +11,7 @@ from runs import ROOT
 
 @pytest.fixture(scope="module")
 def profile_step():
-    path = ROOT / "benchmarks" / "profile_step.py"
-    spec = importlib.util.spec_from_file_location("profile_step", path)
-    module = sys.modules["profile_step"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["profile_step"]
+    return importlib.import_module("profile_step")
 
 
 @pytest.mark.filterwarnings("ignore:.*Profiler clears events")

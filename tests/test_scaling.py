@@ -1,6 +1,6 @@
 """The page about many devices says what the model of scaling computes, and its commands work."""
 
-import importlib.util
+import importlib
 import json
 import re
 import shlex
@@ -16,10 +16,7 @@ PAGE = ROOT / "docs" / "scale.md"
 
 @pytest.fixture(scope="module")
 def scaling():
-    spec = importlib.util.spec_from_file_location("scaling", ROOT / "benchmarks" / "scaling.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("scaling")
 
 
 def test_the_page_shows_the_figures_that_the_command_computes(scaling):
