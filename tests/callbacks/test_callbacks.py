@@ -112,6 +112,7 @@ def test_without_a_key_wandb_is_offline_and_says_how_to_upload(tmp_path, monkeyp
     assert b"val/loss" in file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_continued_run_is_the_same_run_of_wandb(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")

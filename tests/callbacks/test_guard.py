@@ -43,7 +43,7 @@ def checkpoint(run):
 
 @pytest.mark.parametrize(
     ("accumulate", "fused"),
-    [pytest.param(1, False, marks=pytest.mark.slow), (2, False), (1, True)],
+    [*(pytest.param(n, False, marks=pytest.mark.slow) for n in (1, 2)), (2, True)],
 )
 def test_a_step_without_finite_gradients_is_left_out(
     tmp_path, fasta, monkeypatch, accumulate, fused

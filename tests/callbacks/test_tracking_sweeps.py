@@ -55,6 +55,7 @@ def started(monkeypatch, tmp_path):
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SWEEPS, ids=IDS)
 def test_a_sweep_starts_runs_with_its_values(path, started, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
