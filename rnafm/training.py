@@ -103,6 +103,7 @@ class TrainingCLI(LightningCLI):
             unwanted = kind is RunProgress and config.enable_progress_bar is False
             if not unwanted and not any(isinstance(each, base) for each in callbacks):
                 callbacks.append(kind())
+        callbacks.sort(key=lambda each: isinstance(each, RunPage))  # it shows what others write
         plugins = config.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         inside = getattr(config.strategy, "_checkpoint_io", None)

@@ -31,6 +31,7 @@ class TestReport(pl.Callback):
     __test__ = False  # no test class, whatever pytest makes of the name
 
     def __init__(self) -> None:
+        self.predictions: dict[int, Any] = {}  # of the last test, where it is reported
         self._predictions: dict[int, Any] = {}
         self._drawn: dict[int, Any] = {}
 
@@ -64,6 +65,7 @@ class TestReport(pl.Callback):
         self._forget()
         if not predictions or not trainer.is_global_zero:
             return
+        self.predictions = predictions
         from rnafm.reports.evaluate import evaluate
         from rnafm.reports.tables import show
 
@@ -82,6 +84,10 @@ class TestReport(pl.Callback):
         show(replace(report, facts=readable(report.facts)), headline)
         if folder is not None and trainer.loggers:
             _keep(trainer, Path(folder), report, headline, _some(drawn) or predictions)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Keep nothing: predictions are large, and others have seen them."""
+        self.predictions = {}
 
     def _forget(self) -> None:
         self._predictions, self._drawn = {}, {}

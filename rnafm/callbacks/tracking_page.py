@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from rnafm.callbacks.saving import model_checkpoints
+from rnafm.callbacks.testing import TestReport
 from rnafm.callbacks.tracking import Forgiving
 from rnafm.callbacks.tracking_artifacts import (
     CheckpointUploads,
@@ -65,7 +66,6 @@ class RunPage(pl.Callback):
         self._drawn_step = -1
         self._uploads = CheckpointUploads()
         self._watched = Watched()
-        self._predictions: dict[int, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """How far the page is."""
@@ -92,7 +92,6 @@ class RunPage(pl.Callback):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin the page of a test."""
-        self._predictions = {}
         self._begin(trainer)
 
     def on_validation_batch_end(  # Lightning's hook
@@ -143,28 +142,11 @@ class RunPage(pl.Callback):
             with self._forgiving("checkpoints"):
                 self._uploads.log_all(self._logger.experiment, trainer)
 
-    def on_test_batch_end(  # Lightning's hook
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the predictions of the first rows."""
-        if self._logger is None or not isinstance(outputs, list):
-            return
-        with self._forgiving("predictions"):
-            task: Any = pl_module
-            found = dict(zip(batch.indices.tolist(), outputs, strict=True))
-            self._predictions |= task.reported(found)
-            first = sorted(self._predictions)[: self.table_rows]
-            self._predictions = {row: self._predictions[row] for row in first}
-
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log scores and the table of predictions, from the files of the test report."""
-        if self._logger is None or self._folder is None or not self._predictions:
+        reports = [each for each in trainer.callbacks if isinstance(each, TestReport)]  # type: ignore[attr-defined]
+        predictions = reports[0].predictions if reports else {}
+        if self._logger is None or self._folder is None or not predictions:
             return
         import wandb
 
@@ -177,11 +159,10 @@ class RunPage(pl.Callback):
         with self._forgiving("predictions"), staged_beside(run):
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             columns, rows = prediction_table(
-                self._folder, data, self._predictions, self.table_rows, picture
+                self._folder, data, predictions, self.table_rows, picture
             )
             table = wandb.Table(columns=list(columns), data=rows, allow_mixed_types=True)
             run.log({"test/predictions": table})
-        self._predictions = {}
 
     def _begin(self, trainer: pl.Trainer) -> None:
         """Log what is known before the first step."""

@@ -48,7 +48,10 @@ def pages(request, tmp_path_factory):
         patch.setenv("WANDB_SILENT", "true")
         patch.setenv("HOME", str(folder / "home"))
         fit = run(request.param, "fit", folder)
-        yield request.param, fit, run(request.param, "test", folder, "--ckpt_path=best"), folder
+        # One that the user names comes behind those that write what it shows, all the same.
+        own = "--trainer.callbacks+=rnafm.callbacks.RunPage"
+        test = run(request.param, "test", folder, "--ckpt_path=best", own)
+        yield request.param, fit, test, folder
 
 
 def images(page):

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from runs import ROOT, words, write_fasta
 from tracked import Page
 
-from rnafm.callbacks import KeepRunId, OfflineFirstWandbLogger, RunPage
+from rnafm.callbacks import KeepRunId, OfflineFirstWandbLogger, RunPage, TestReport
 from rnafm.callbacks.tracking import Forgiving
 from rnafm.cli import main
 from rnafm.modules import Encoder
@@ -163,8 +163,9 @@ def test_no_hook_passes_an_error_on(tmp_path, caplog):
     callback.on_fit_end(run, task)
     run.state.fn = "test"
     callback.on_test_start(run, task)
-    callback.on_test_batch_end(run, task, [1], batch, 0)  # of another number than the batch
-    callback._predictions = {0: 1}
+    report = TestReport()
+    report.predictions = {0: 1}
+    run.callbacks = [report]
     callback.on_test_end(run, task)
     logger.finalize("success")
     said = [record.getMessage() for record in caplog.records]
