@@ -185,7 +185,8 @@ def times(row: dict[str, Any], first: dict[str, Any]) -> float:
 def spread(rows: list[dict[str, Any]]) -> str:
     """How far the first row, measured twice, is from itself, and where all this was measured."""
     first = rows[0]
-    words = [f"{first['sequences']} sequences, {first['tokens']:,} tokens"]
+    words = [f"`{first['command']}`"]
+    words.append(f"{first['sequences']} sequences, {first['tokens']:,} tokens")
     apart = [
         times(row, first) for row in rows if row["row"] == first["row"] and "failed" not in row
     ]
