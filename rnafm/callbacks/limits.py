@@ -75,11 +75,10 @@ class Facts:
             **measured: What the settings do not say.
         """
         from rnafm.data.checksums import num_cores
+        from rnafm.modules.attention import slow_in_half_precision
 
         data: Any = getattr(trainer, "datamodule", None)
         device, memory = task.device, None
-        from rnafm.modules.attention import slow_in_half_precision
-
         title, half = "the processor", not slow_in_half_precision("cpu")
         if device.type == "cuda":
             title = torch.cuda.get_device_name(device).removeprefix("NVIDIA ")
