@@ -128,6 +128,7 @@ def test_table_and_chart_follow_from_the_rows(bench, tmp_path):
     assert "| multimolecule | singly | 3.00 | 50 | 1.50 |" in text
     assert "no fm" in text
     assert "10 %" in bench["tables"].spread(rows)
+    assert "`python benchmarks/peers.py`" in bench["tables"].spread(rows)
     assert bench["tables"].ratios(rows) == {"multimolecule": (1.5, 6.0)}
     bench["peers_plot"].draw({"inference": rows, "training": rows}, tmp_path / "peers.png")
     assert (tmp_path / "peers.png").stat().st_size > 5000
@@ -146,6 +147,7 @@ def _row(package, way, seconds, **more):
         "repetitions": 3,
         "sequences": 4,
         "tokens": 150,
+        "command": "python benchmarks/peers.py",
         "machine": "2 cores",
         "threads": 2,
         "date": "2026-01-01",
