@@ -79,6 +79,7 @@ def test_other_batches_and_steps(tmp_path):
     assert len(rest) == len(set(rest)) == state["position"]
 
 
+@pytest.mark.slow
 def test_an_error_between_two_steps_repeats_what_left_no_trace(tmp_path, monkeypatch):
     from rnafm.tasks import MaskedLM
 
@@ -109,6 +110,7 @@ def test_an_error_between_two_steps_repeats_what_left_no_trace(tmp_path, monkeyp
     assert curve(resumed, "train/loss") == {step: losses[step] for step in (3, 4)}
 
 
+@pytest.mark.slow
 def test_a_step_keeps_its_tokens_when_batches_change(tmp_path, capsys):
     fasta = write_fasta(tmp_path / "x.fa", count=1600)  # 15 steps to an epoch
     options = (*OPTIONS, "--data.tokens_per_step=4500")

@@ -8,6 +8,7 @@ import pytest
 from runs import ROOT, newest
 
 from rnafm.cli import main
+from rnafm.reports import evaluate
 
 PAGE = (ROOT / "docs" / "own_task.md").read_text()
 PROGRAM = re.search(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[1]
@@ -18,6 +19,7 @@ def test_the_documented_task(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_task.py").write_text(PROGRAM)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(evaluate, "RESAMPLES", 50)
     options = [
         f"--config={ROOT / 'configs' / 'finetune' / 'sequence.yaml'}",
         "--model=my_task.EndPrediction",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+RESAMPLES = 1000  # of the test split; a fifth of them where labels are many
 _MANY_GROUPS = 40  # a column with more values, such as names, is no grouping
 
 
@@ -111,7 +112,7 @@ def _evaluate_labels(
         group_by=_groupings(records, facts),
         facts=facts,
         classes=classes,
-        bootstrap=Bootstrap(resamples=1000 if num_labels <= MANY_LABELS else 200),
+        bootstrap=Bootstrap(resamples=RESAMPLES if num_labels <= MANY_LABELS else RESAMPLES // 5),
     )
 
 
