@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +20,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_POINTS = 2000
+_SECONDS = 5.0  # between two pictures
 
 
 class LossCurve(pl.Callback):
     """Draw training and validation loss, with the composition baseline, to ``loss.png``.
 
     The picture lies beside the other files of the run (the trainer's ``log_dir``), is renewed
-    after every validation, and goes on where a resumed run had left it.
+    after validations, though not more often than every five seconds, and when the run ends; it
+    goes on where a resumed run had left it.
     """
 
     def __init__(self) -> None:
         self.train: list[tuple[int, float]] = []
         self.val: list[tuple[int, float]] = []
         self.baseline: float | None = None
+        self._path: Path | None = None  # what is not drawn yet goes here
+        self._drawn = -math.inf
 
     def state_dict(self) -> dict[str, Any]:
         """The points so far."""
@@ -67,7 +73,24 @@ class LossCurve(pl.Callback):
             self.baseline = float(baseline)
         folder = trainer.log_dir  # asks the first process, so all of them must come by here
         if trainer.is_global_zero and folder is not None:
-            self.draw(Path(folder) / "loss.png")
+            self._path = Path(folder) / "loss.png"
+            if time.monotonic() - self._drawn >= _SECONDS:
+                self._draw_rest()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw what came since the last picture."""
+        self._draw_rest()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Draw what came since the last picture."""
+        self._draw_rest()
+
+    def _draw_rest(self) -> None:
+        if self._path is not None:
+            self.draw(self._path)
+            self._path, self._drawn = None, time.monotonic()
 
     def draw(self, path: Path) -> None:
         """Write the picture.

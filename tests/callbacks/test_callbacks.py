@@ -3,6 +3,7 @@ import errno
 import logging
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -53,6 +54,35 @@ def test_the_loss_curve_is_drawn_and_goes_on(run, tmp_path):
     assert continued.state_dict() == state
     continued.draw(tmp_path / "a" / "loss.png")
     assert list((tmp_path / "a").iterdir()) == [tmp_path / "a" / "loss.png"]
+
+
+@pytest.mark.parametrize("end", ["train", "exception"])
+def test_quick_validations_share_a_picture_and_none_is_left_out(end, tmp_path, monkeypatch):
+    trainer = SimpleNamespace(
+        callback_metrics={"val/loss": 1.0},
+        sanity_checking=False,
+        state=SimpleNamespace(fn="fit"),
+        global_step=0,
+        log_dir=str(tmp_path),
+        is_global_zero=True,
+    )
+    drawn = []
+    monkeypatch.setattr(LossCurve, "draw", lambda self, path: drawn.append((path, len(self.val))))
+    curve = LossCurve()
+    finish = {
+        "train": lambda: curve.on_train_end(trainer, None),
+        "exception": lambda: curve.on_exception(trainer, None, RuntimeError()),
+    }[end]
+    for trainer.global_step in range(4):
+        curve.on_validation_end(trainer, None)
+    path = tmp_path / "loss.png"
+    assert drawn == [(path, 1)]
+    finish()
+    finish()
+    assert drawn == [(path, 1), (path, 4)]
+    monkeypatch.setattr("rnafm.callbacks.pictures._SECONDS", 0.0)
+    curve.on_validation_end(trainer, None)
+    assert drawn[2:] == [(path, 5)]
 
 
 def test_a_picture_that_cannot_be_written_does_not_end_the_run(tmp_path, monkeypatch, caplog):
