@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_BLOCK = 16_384  # hashes that stay in the cache of a core
+
 
 def split_by_hash(hashes: NDArray[np.uint64], fraction: float, salt: str = "") -> NDArray[np.bool_]:
     """Hold out sequences by their hash.
@@ -35,7 +37,10 @@ def split_by_hash(hashes: NDArray[np.uint64], fraction: float, salt: str = "") -
         ValueError: If one of the two sides would be empty.
     """
     _check(fraction)
-    held_out = finalise(hashes ^ np.uint64(_number(salt))) < _limit(fraction)
+    held_out, salted = np.empty(len(hashes), np.bool_), np.uint64(_number(salt))
+    for start in range(0, len(hashes), _BLOCK):
+        block = hashes[start : start + _BLOCK]
+        held_out[start : start + _BLOCK] = finalise(block ^ salted) < _limit(fraction)
     _refuse_empty(held_out, fraction, f"{len(hashes):,} sequences", "sequences")
     return held_out
 

@@ -24,7 +24,7 @@ def verify_store(store: SequenceStore, num_threads: int | None = None) -> None:
     """Read all files of a store; see :meth:`SequenceStore.verify`."""
     files, path = store.info["files"], store.path
 
-    def look(name: str, piece: bytes) -> None:
+    def look(name: str, piece: memoryview) -> None:
         if name == "tokens.bin":
             check_tokens(path / name, np.frombuffer(piece, np.uint8), len(store.vocabulary))
 
