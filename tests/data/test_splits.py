@@ -13,19 +13,18 @@ HASHES = np.random.default_rng(0).integers(0, 2**64, 20_000, dtype=np.uint64)
 
 class TestByHash:
     @pytest.mark.parametrize("fraction", [0.001, 0.01, 0.1, 0.5, 0.999])
-    def test_a_sequence_is_on_the_same_side_among_any_number_of_others():
-    hashes = np.random.default_rng(0).integers(0, 2**64, 40_000, np.uint64)
-    whole = split_by_hash(hashes, 0.3)
-    for start, end in ((0, 50), (16_380, 16_390), (39_000, 40_000)):
-        assert np.array_equal(split_by_hash(hashes[start:end], 0.3), whole[start:end])
-    assert abs(whole.mean() - 0.3) < 0.01
-
-
-def test_share(self, fraction):
+    def test_share(self, fraction):
         held_out = split_by_hash(HASHES, fraction)
         assert held_out.dtype == bool
         spread = (fraction * (1 - fraction) / len(HASHES)) ** 0.5
         assert abs(held_out.mean() - fraction) < 4 * spread
+
+    def test_a_sequence_is_on_the_same_side_among_any_number_of_others(self):
+        hashes = np.random.default_rng(0).integers(0, 2**64, 40_000, np.uint64)
+        whole = split_by_hash(hashes, 0.3)
+        for start, end in ((0, 50), (16_380, 16_390), (39_000, 40_000)):
+            assert np.array_equal(split_by_hash(hashes[start:end], 0.3), whole[start:end])
+        assert abs(whole.mean() - 0.3) < 0.01
 
     def test_the_same_on_every_machine(self):
         hashes, _ = sequence_digests(["ACGU", "GGGG", "acgt", "UUUU", "CCCC", "AAAA"])
