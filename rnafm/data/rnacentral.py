@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GROUPS = ("cluster", "family", "clan")  # columns whose groups are relatives
+_BLOCK = 1 << 16
 
 
 class RNAcentralDataModule(RNADataModule):
@@ -195,8 +196,13 @@ class RNAcentralDataModule(RNADataModule):
 
 def _places(chosen: NDArray[np.bool_]) -> NDArray[Any]:
     """Where something is chosen; int32, half the memory of int64, wherever that can say it."""
-    places = np.flatnonzero(chosen)
-    return places.astype(np.int32) if len(chosen) <= np.iinfo(np.int32).max else places
+    kind = np.int32 if len(chosen) <= np.iinfo(np.int32).max else np.int64
+    places, end = np.empty(np.count_nonzero(chosen), kind), 0
+    for start in range(0, len(chosen), _BLOCK):  # int64 of all would take longer than the search
+        found = np.flatnonzero(chosen[start : start + _BLOCK]) + start
+        places[end : end + len(found)] = found
+        end += len(found)
+    return places
 
 
 def _say_what_is_in(store: SequenceStore) -> None:

@@ -5,7 +5,7 @@ import pytest
 from runs import SAMPLE, fit, words, write_fasta
 
 from rnafm.cli import main
-from rnafm.data.rnacentral import RNAcentralDataModule
+from rnafm.data.rnacentral import RNAcentralDataModule, _places
 from rnafm.data.store import Filters
 
 
@@ -121,3 +121,11 @@ def test_a_wrong_option_is_named_before_anything_runs(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(words(tmp_path, write_fasta(tmp_path / "x.fa"), "--data.tokens_per_bach=3"))
     assert "tokens_per_bach" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.99, 1.0])
+def test_places_of_many_sequences(share):
+    chosen = np.random.default_rng(0).random(200_000) < share
+    places = _places(chosen)
+    assert places.dtype == np.int32
+    assert np.array_equal(places, np.flatnonzero(chosen))
