@@ -151,6 +151,16 @@ class TrainingCLI(LightningCLI):
         path = self.config_init[self.subcommand].ckpt_path
         if path is not None:
             check_task(self.model, self._facts, path)
+        elif self.subcommand != "fit":
+            brought = "random"
+            if self.model.source is not None:
+                brought = "those of model.checkpoint, and random where it has none"
+            logger.warning(
+                "rnafm %s without --ckpt_path scores the weights that a run begins with (%s); for "
+                "those that were trained add --ckpt_path best",
+                self.subcommand,
+                brought,
+            )
 
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given; Lightning would let the checkpoint's replace it.

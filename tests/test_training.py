@@ -50,7 +50,7 @@ def test_the_checkpoint_is_plain_and_loads_everywhere(run):
     assert encoder.embed(["ACGU"]).shape == (1, 16)
 
 
-def test_a_checkpoint_can_be_validated(run, tmp_path):
+def test_a_checkpoint_can_be_validated(run, tmp_path, capsys):
     fasta = run.parent.parent / "x.fa"
     options = words(tmp_path, fasta)[1:]
     main(["validate", *options, f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"])
@@ -58,6 +58,10 @@ def test_a_checkpoint_can_be_validated(run, tmp_path):
     assert saved["data"]["init_args"]["tokens_per_batch"] == 1500
     (loss,) = curve(next(tmp_path.rglob("metrics.csv")).parent, "val/loss").values()
     assert loss == pytest.approx(curve(run, "val/loss")[9], abs=1e-6)
+    assert "without --ckpt_path" not in capsys.readouterr().err
+    main(["validate", *options])
+    said = "validate without --ckpt_path scores the weights that a run begins with (random)"
+    assert said in capsys.readouterr().err
 
 
 def test_the_given_configuration_wins_over_that_of_the_checkpoint(run, tmp_path):
