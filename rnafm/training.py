@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 import rnafm.data.labelled  # so that these classes can be named without a path
@@ -22,6 +22,7 @@ from rnafm.callbacks import (
     KeepRunId,
     LossCurve,
     LossGuard,
+    ModelTable,
     OutliveFullDisk,
     Preempted,
     Preemption,
@@ -56,6 +57,7 @@ logger = logging.getLogger(__name__)
 _ALWAYS = (
     OutliveFullDisk,
     RunProgress,
+    ModelTable,
     Throughput,
     LossCurve,
     KeepRunId,
@@ -98,10 +100,13 @@ class TrainingCLI(LightningCLI):
         callbacks = [  # of several, as of a recipe and of a script, the last one counts
             each for each in callbacks if type(each) not in _ALWAYS or last[type(each)] is each
         ]
+        options = {
+            RunProgress: (ProgressBar, config.enable_progress_bar),
+            ModelTable: (ModelSummary, config.enable_model_summary),
+        }
         for kind in _ALWAYS:
-            base = ProgressBar if kind is RunProgress else kind
-            unwanted = kind is RunProgress and config.enable_progress_bar is False
-            if not unwanted and not any(isinstance(each, base) for each in callbacks):
+            base, wanted = options.get(kind, (kind, None))
+            if wanted is not False and not any(isinstance(each, base) for each in callbacks):
                 callbacks.append(kind())
         callbacks.sort(key=lambda each: isinstance(each, RunPage))  # it shows what others write
         plugins = config.plugins or []
@@ -109,7 +114,12 @@ class TrainingCLI(LightningCLI):
         inside = getattr(config.strategy, "_checkpoint_io", None)
         if inside is None and not any(isinstance(each, CheckpointIO) for each in plugins):
             plugins = [*plugins, SealedCheckpointIO()]
-        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        return super().instantiate_trainer(
+            callbacks=callbacks,
+            plugins=plugins,
+            enable_model_summary=False,  # Lightning's
+            **kwargs,
+        )
 
     def after_fit(self) -> None:
         """Say where the run is and what comes next; an error if it is not all on the disk."""

@@ -6,6 +6,7 @@ from rnafm.callbacks.pictures import LossCurve
 from rnafm.callbacks.preemption import Preempted, Preemption
 from rnafm.callbacks.progress import RunProgress
 from rnafm.callbacks.saving import SaveLast
+from rnafm.callbacks.summary import ModelTable
 from rnafm.callbacks.testing import TestReport
 from rnafm.callbacks.throughput import Throughput
 from rnafm.callbacks.tracking import KeepRunId, OfflineFirstWandbLogger, OutliveFullDisk
@@ -15,6 +16,7 @@ __all__ = [
     "KeepRunId",
     "LossCurve",
     "LossGuard",
+    "ModelTable",
     "OfflineFirstWandbLogger",
     "OutliveFullDisk",
     "Preempted",
