@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
+from torch.optim import Adam
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -84,10 +85,14 @@ class StepRecord:
 
 
 def leaves_out_by_itself(optimizer: Optimizer) -> bool:
-    """Whether an optimizer leaves a step out when told so on the device, as fused ones do."""
+    """Whether an optimizer leaves a step out when told so on the device, as a fused Adam does.
+
+    A fused SGD would begin its momentum with whatever was in memory, were its first step left out.
+    """
     groups = optimizer.param_groups
     parts = [hasattr(each, "full_tensor") for group in groups for each in group["params"]]
-    return all(group.get("fused") for group in groups) and not any(parts)
+    fused = isinstance(optimizer, Adam) and all(group.get("fused") for group in groups)
+    return fused and not any(parts)
 
 
 def whole(norm: Any) -> Tensor:

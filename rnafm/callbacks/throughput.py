@@ -194,9 +194,11 @@ class Throughput(pl.Callback):
         for name, value in values.items():
             if value is not None:
                 task.log(f"throughput/{name}", value)
-        task.log("throughput/tokens_per_second", everywhere / span.seconds, prog_bar=True)
-        if (mfu := self._mfu(span)) is not None:
-            task.log("throughput/mfu", mfu, prog_bar=True)
+        shown = {"tokens_per_second": everywhere / span.seconds, "mfu": self._mfu(span)}
+        for name, value in shown.items():
+            if value is not None:
+                # Lightning would put a number on the device, and read it behind every batch.
+                task.log(f"throughput/{name}", torch.tensor(value), prog_bar=True)
 
     def _mfu(self, span: Span) -> float | None:
         if self._peak is None:

@@ -98,7 +98,8 @@ def mask_tokens(batch: Batch, vocabulary: Vocabulary, masking: Masking) -> Maske
     maskable = tables.maskable[tokens]
     ends = F.pad(maskable.cumsum(0), (1, 0))[batch.cu_seqlens]
     available = ends.diff()
-    wanted = (masking.fraction * available + uniform(mix_tensor(keys))).long()
+    # Where half precision is the default, a product with an integer would be rounded to that.
+    wanted = (masking.fraction * available.float() + uniform(mix_tensor(keys))).long()
     wanted = wanted.clamp(min=1).minimum(available)
     ranked = _ranked(maskable, sequence, position, keys, masking.span)
 

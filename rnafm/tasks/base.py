@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rnafm.data.counter import fold
@@ -212,9 +212,14 @@ class Task(pl.LightningModule):
 
     def _fuse(self, optimizer: Optimizer) -> None:
         """One kernel for all parameters instead of thousands; optimizers read it at each step."""
-        if self.device.type == "cuda" and "fused" in optimizer.defaults:
-            for group in optimizer.param_groups:
-                group["fused"] = group["fused"] is not False
+        if self.device.type != "cuda" or not isinstance(optimizer, Adam | SGD):
+            return
+        for group in optimizer.param_groups:
+            group["fused"] = group["fused"] is not False
+            for parameter in group["params"] if group["fused"] else ():
+                state = optimizer.state.get(parameter, {})
+                if "step" in state:  # from a run without: there it is counted by the processor
+                    state["step"] = state["step"].to(parameter.device, torch.float32)
 
     def lr_scale(self, name: str) -> float:  # for subclasses
         """What the learning rate of a parameter is multiplied by.
@@ -281,7 +286,8 @@ class Task(pl.LightningModule):
             return
         total = torch.stack(losses).sum() if losses else torch.zeros((), device=self.device)
         found = torch.stack([total, torch.full_like(total, len(losses))])
-        found = self.trainer.strategy.reduce(found, reduce_op="sum")
+        # On the host, since Lightning reads what it shows behind every batch from here on.
+        found = self.trainer.strategy.reduce(found, reduce_op="sum").cpu()
         self.log("train/loss", found[0] / found[1].clamp(min=1), prog_bar=True)
 
     def _total_steps(self) -> int:

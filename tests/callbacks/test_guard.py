@@ -9,6 +9,7 @@ import torch
 from runs import curve, fit, fit_outside, newest, weights, write_fasta
 
 from rnafm.callbacks import LossGuard
+from rnafm.callbacks.bad_steps import leaves_out_by_itself
 from rnafm.tasks import MaskedLM
 
 OPTIONS = ("--trainer.max_steps=12", "--model.encoder.dropout=0.1")
@@ -79,6 +80,19 @@ def test_a_step_without_finite_gradients_is_left_out(
     steps = {int(state["step"]) for state in last["optimizer_states"][0]["state"].values()}
     assert steps == {7}  # the optimizer has not seen it
     assert all(value.isfinite().all() for value in last["state_dict"].values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "yes"),
+    [
+        (torch.optim.AdamW, {"fused": True}, True),
+        (torch.optim.AdamW, {}, False),
+        (torch.optim.SGD, {"fused": True, "momentum": 0.9}, False),  # it would begin with garbage
+    ],
+)
+def test_which_optimizers_leave_a_step_out_by_themselves(kind, options, yes):
+    optimizer = kind([torch.nn.Parameter(torch.ones(3))], lr=0.1, **options)
+    assert leaves_out_by_itself(optimizer) is yes
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ class Run:
         self.meter._clock = Clock(self.meter._wait, self.time)
         self.task = MaskedLM(encoder=TINY)
         self.logged = {}
-        self.task.log = lambda name, value, **_: self.logged.setdefault(name, []).append(value)
+        self.task.log = self._log
         self.trainer = SimpleNamespace(
             global_step=0,
             world_size=world_size,
@@ -70,6 +70,11 @@ class Run:
             self.time.spend(compute)
         self.trainer.global_step += steps
         self.meter.on_train_batch_end(self.trainer, self.task, None, batch, 0)
+
+    def _log(self, name, value, *, prog_bar=False):
+        # What is shown is read behind every batch: on a GPU a mere number would be put there first.
+        assert not prog_bar or (isinstance(value, torch.Tensor) and value.device.type == "cpu")
+        self.logged.setdefault(name, []).append(float(value))
 
     def last(self, name):
         return self.logged[f"throughput/{name}"][-1]

@@ -47,6 +47,18 @@ def test_shares_are_those_asked_for(vocabulary, masking):
     assert (share * len(share) - 1).abs().max() < 6 * (len(share) / counts.sum()) ** 0.5
 
 
+def test_masks_are_the_same_where_half_precision_is_the_default():
+    batch = random_batch([1021] * 20)
+    wanted = mask(batch, RNA, Masking())
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = mask(batch, RNA, Masking())
+    finally:
+        torch.set_default_dtype(before)
+    assert all(map(torch.equal, found, wanted))
+
+
 def test_all_random_replacements_differ():
     batch = random_batch([500] * 20)
     masked = mask(batch, RNA, Masking(mask=0.0, random=1.0))

@@ -205,6 +205,32 @@ def test_a_training_step_never_waits_for_the_device():
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_waits_for_the_device_only_where_it_logs(tmp_path, monkeypatch):
+    start = MaskedLM.on_train_batch_start
+
+    def watch(self, batch, batch_idx):
+        torch.cuda.set_sync_debug_mode("error" if self.global_step in (4, 5, 6) else "default")
+        start(self, batch, batch_idx)
+
+    monkeypatch.setattr(MaskedLM, "on_train_batch_start", watch)
+    options = (
+        "--trainer.accelerator=gpu",
+        "--trainer.devices=1",
+        "--trainer.precision=bf16-mixed",
+        "--model.encoder={num_layers: 2, embed_dim: 64, num_heads: 2, ffn_dim: 128}",
+        "--trainer.callbacks+=rnafm.callbacks.Throughput",
+        "--trainer.log_every_n_steps=4",
+        "--trainer.val_check_interval=8",
+        "--trainer.max_steps=8",
+    )
+    try:
+        run = fit(tmp_path, write_fasta(tmp_path / "x.fa", count=600), *options)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(curve(run, "train/loss")) == 2
+
+
 def test_the_device_leaves_a_bad_step_out():
     task, optimizer = make_task()
     batch = make_batch([50, 300, 120])
