@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -34,6 +35,8 @@ def compile_blocks(encoder: Encoder, device: str, data: Any) -> None:
             missing,
         )
         return
+    # torch would divide each block between two buckets of DDP's, which whole models gain from.
+    importlib.import_module("torch._dynamo").config.optimize_ddp = False
     budget = getattr(data, "tokens_per_batch", None)
     if budget == getattr(data, "budget", None):
         encoder.pad_to = budget

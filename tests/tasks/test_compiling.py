@@ -6,9 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from batches import TINY
+from padded import make_encoder, make_pack
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from rnafm.tasks import MaskedLM, compiling
+from rnafm.tasks.compiling import compile_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit")  # torch's compiler is imported
 
@@ -47,6 +51,27 @@ def test_where_blocks_are_compiled(monkeypatch, wanted, device, stage, yes):
     task.setup(stage)
     assert set(compiled(task)) == {yes}
     assert list(task.state_dict()) == names
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_blocks_stay_whole_under_ddp(monkeypatch):
+    dynamo = pytest.importorskip("torch._dynamo")
+    counter = pytest.importorskip("torch._dynamo.testing").CompileCounter
+    monkeypatch.setattr(dynamo.config, "optimize_ddp", True)
+    counts = []
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        for wrapped in (False, True):
+            dynamo.reset()
+            encoder = make_encoder(num_layers=1, embed_dim=128, ffn_dim=1024)
+            compile_blocks(encoder, "cpu", None)
+            encoder.blocks[0].compile(backend=(count := counter()))
+            module = DistributedDataParallel(encoder, bucket_cap_mb=1) if wrapped else encoder
+            module(*make_pack([5, 5], encoder.vocabulary)[:3]).sum().backward()
+            counts.append(count.frame_count)
+    finally:
+        distributed.destroy_process_group()
+    assert counts[0] == counts[1] > 0
 
 
 def test_packs_are_filled_up_to_the_budget_of_tokens_while_training():
