@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 from padded import make_encoder, make_pack, padded_forward
+from torch._subclasses import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
+from rnafm.modules.attention import Runs
 from rnafm.modules.encoder import EncoderConfig
 from rnafm.modules.heads import MaskedLMHead
 from rnafm.planning import costs
@@ -113,7 +116,42 @@ def test_checkpointing_keeps_the_inputs_of_blocks():
         for again in (True, False)
     ]
     block = costs.block_activations(config, mixed=False)
-    assert less[1] - less[0] == count * (5 * block - 6 * 4 * config.embed_dim)
+    assert less[1] - less[0] == count * (5 * block - 5 * 4 * config.embed_dim)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "checkpointing"])
+@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "bfloat16"])
+def test_the_greatest_memory_of_a_step_is_what_is_counted(monkeypatch, mixed, again):
+    """Without numbers: tensors of a GPU's size that have no storage, and its attention kernel."""
+    monkeypatch.setattr("rnafm.modules.encoder.plan", lambda *_, **__: Runs([], flash=True))
+    shape = SHAPE | {"embed_dim": 128, "ffn_dim": 1024, "max_length": 510, "num_layers": 4}
+    tokens = 1 << 18
+    with FakeTensorMode():
+        encoder = make_encoder(**shape, attention_dropout=0.0).train()
+        encoder.activation_checkpointing = again
+        for parameter in encoder.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        packed = torch.zeros(tokens, dtype=torch.uint8)
+        cu_seqlens = torch.arange(0, tokens + 1, 512, dtype=torch.int32)
+        tracker = MemTracker()
+        tracker.track_external(encoder)
+        with tracker:
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                embeddings = encoder(packed, cu_seqlens, 512)
+            embeddings.backward(torch.ones_like(embeddings))
+    (peak,) = tracker.get_tracker_snapshot("peak").values()
+    number = sum(parameter.numel() for parameter in encoder.parameters())
+    counted = costs.memory(
+        number,
+        number,
+        0,
+        costs.activations(encoder.config, tokens, mixed=mixed, checkpointing=again),
+        block=costs.block_parameters(encoder.config),
+        num_layers=4,
+        mixed=mixed,
+        checkpointing=again,
+    )
+    assert peak["Total"] == pytest.approx(counted.total - counted.reserved, rel=0.05)
 
 
 def test_parameters_of_a_block():

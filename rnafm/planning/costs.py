@@ -145,12 +145,14 @@ def activations(
     """Bytes that are kept of a batch for its gradients.
 
     With activation checkpointing they are the inputs of all blocks and the insides of one. Outside
-    of blocks the inputs of two LayerNorms are kept. What flows back through a block is, at its
-    widest, as large as both sides of the GELU and four times the embeddings.
+    of blocks the inputs of two LayerNorms are kept. What flows back through a block is widest at
+    the GELU: the gradients of both of its sides, of which one takes the place of what was kept, or
+    in a compiled block of what it computes again; and those of the residual and of its branch.
     """
     block, dim = block_activations(config, mixed=mixed, compiled=compiled), config.embed_dim
-    kept = config.num_layers * 4 * dim + block if checkpointing else config.num_layers * block
-    flowing = 2 * (2 if mixed else 4) * config.ffn_dim + 4 * 4 * dim
+    kept = block + (config.num_layers - 1) * (4 * dim if checkpointing else block)
+    width = 2 if mixed else 4
+    flowing = (2 if compiled else 1) * width * config.ffn_dim + (4 + width) * dim
     return tokens * (kept + 2 * 4 * dim + flowing)
 
 
