@@ -11,7 +11,8 @@
 # it has. FOLDER holds ncrna.fa.gz; without it the sample in examples/ is used.
 #
 # Needed are Python 3.11 or later, torch 2.11 or later with CUDA, lightning, torchmetrics,
-# matplotlib, networkx, scikit-learn, safetensors, xxhash and pytest. Wheels in a folder .whl are
+# matplotlib, networkx, rich, scikit-learn, safetensors, xxhash, pytest and hypothesis, for the peers
+# transformers too; a package that is missing is a row that says so. Wheels in a folder .whl are
 # installed first, for machines without a network. To fill it, where there is one:
 #
 #   python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 \
@@ -58,15 +59,15 @@ step() { # name, seconds, command ...
 
 if [[ $device == cuda ]]; then
   nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
-  step tests 90 "$python" -m pytest -q -m gpu -W default -p no:cacheprovider tests/modules/test_gpu.py
+  step tests 120 "$python" -m pytest -q -m gpu -W default -p no:cacheprovider tests/modules/test_gpu.py
 else
   step tests 120 "$python" -m pytest -q -m gpu -p no:cacheprovider --collect-only tests/modules
 fi
-step rates 45 "$python" benchmarks/peers_rates.py --device "$device" --out "$out" "${small[@]}"
-step training 240 "$python" benchmarks/peers.py --part training --device "$device" \
-  --out "$out" --cap 8 --minutes 3.5 "${data[@]}" "${small[@]}"
-step inference 100 "$python" benchmarks/peers.py --part inference --device "$device" \
-  --out "$out" --cap 5 --minutes 1.3 "${data[@]}" "${small[@]}"
+step rates 40 "$python" benchmarks/peers_rates.py --device "$device" --out "$out" "${small[@]}"
+step training 220 "$python" benchmarks/peers.py --part training --device "$device" \
+  --out "$out" --cap 8 --minutes 3.2 "${data[@]}" "${small[@]}"
+step inference 95 "$python" benchmarks/peers.py --part inference --device "$device" \
+  --out "$out" --cap 5 --minutes 1.2 "${data[@]}" "${small[@]}"
 
 echo "== all took $SECONDS s; results are in $out"
 if ((${#failed[@]})); then

@@ -61,6 +61,7 @@ class Inference:
 
     def __call__(self) -> None:
         """One pass."""
+        self.states = []
         found: dict[int, Tensor] = {}
         with torch.inference_mode(), autocast(self.device):
             for numbers in self.batches:

@@ -79,14 +79,20 @@ def attention_rates(device: str, tokens: int, lengths: tuple[int, ...]) -> dict[
         count = max(tokens // length, 1)
         qkv = torch.randn(count * length, 3, 20, 32, device=device, dtype=dtype)
         qkv.requires_grad_()
+        flowing = torch.randn_like(qkv[:, 0])
         bounds = torch.arange(0, count * length + 1, length, device=device, dtype=torch.int32)
 
         def forward(qkv: Tensor = qkv, bounds: Tensor = bounds, length: int = length) -> Tensor:
             with torch.no_grad():
                 return attend(qkv, bounds, length)
 
-        def both(qkv: Tensor = qkv, bounds: Tensor = bounds, length: int = length) -> None:
-            attend(qkv, bounds, length).sum().backward()  # type: ignore[no-untyped-call]
+        def both(
+            qkv: Tensor = qkv,
+            bounds: Tensor = bounds,
+            length: int = length,
+            flowing: Tensor = flowing,
+        ) -> None:
+            torch.autograd.grad(attend(qkv, bounds, length), qkv, flowing)
 
         scale = 1e6 / (count * length)
         found[f"length {length}"] = {
