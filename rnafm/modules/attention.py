@@ -189,6 +189,8 @@ def _why_no_flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> st
     capability = torch.cuda.get_device_capability(device)
     if capability < _FLASH_CAPABILITY:
         return f"it needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"
+    if not torch.backends.cuda.is_flash_attention_available():
+        return "this build of torch lacks it; the wheels for Linux have it"
     if head_dim % 8 or head_dim > _FLASH_MAX_HEAD_DIM:
         return f"heads must be a multiple of 8 wide and at most 256, these are {head_dim}"
     if dtype not in (torch.float16, torch.bfloat16):

@@ -60,6 +60,12 @@ def test_parts_that_do_not_belong_together_are_refused(bounds, longest):
         attend(qkv, torch.tensor(bounds, dtype=torch.int32), longest)
 
 
+def gpu(monkeypatch, capability, *, flash=True):
+    """As if there were one, and a torch that is built with or without the flash kernel."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: flash)
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype", "width", "capability", "flash"),
     [
@@ -73,7 +79,7 @@ def test_parts_that_do_not_belong_together_are_refused(bounds, longest):
     ],
 )
 def test_which_kernel(monkeypatch, kind, dtype, width, capability, flash):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    gpu(monkeypatch, lambda _: capability)
     weight = SimpleNamespace(device=torch.device(kind), dtype=dtype)
     monkeypatch.setattr(attention, "make_buckets", lambda _: "buckets")
     runs = plan(weight, width, torch.tensor([0, 4, 8], dtype=torch.int32))
@@ -84,7 +90,7 @@ def test_which_kernel(monkeypatch, kind, dtype, width, capability, flash):
 
 def test_the_kernel_of_a_gpu_is_said_once(monkeypatch, caplog):
     capability = [(9, 0)]
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
+    gpu(monkeypatch, lambda _: capability[0])
     monkeypatch.setattr(attention, "make_buckets", lambda _: None)
     monkeypatch.setattr(attention, "_said", set())
     bounds = torch.tensor([0, 4], dtype=torch.int32)
@@ -95,12 +101,15 @@ def test_the_kernel_of_a_gpu_is_said_once(monkeypatch, caplog):
         capability[0] = (7, 5)
         plan(SimpleNamespace(device=torch.device("cuda"), dtype=torch.float16), 32, bounds)
         plan(SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32), 32, bounds)
+        gpu(monkeypatch, lambda _: (9, 0), flash=False)
+        plan(SimpleNamespace(device=torch.device("cuda"), dtype=torch.float16), 32, bounds)
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 4
+    assert len(said) == 5
     assert "flash kernel: no padding" in said[0]
     assert "half precision, not float32; --trainer.precision bf16-mixed" in said[1]
     assert "a multiple of 8 wide and at most 256, these are 20" in said[2]
     assert "compute capability 8.0, this GPU has 7.5" in said[3]
+    assert "this build of torch lacks it" in said[4]
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any))
@@ -152,7 +161,7 @@ def test_the_flash_kernel_gets_seven_positional_arguments(monkeypatch):
 
 
 def test_lost_attention_dropout_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    gpu(monkeypatch, lambda _: (9, 0))
     monkeypatch.setattr(attention, "_warned", False)
     weight = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16)
     with caplog.at_level(logging.WARNING):
