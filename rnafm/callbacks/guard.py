@@ -28,8 +28,8 @@ class LossGuard(pl.Callback):
     A step that is left out changes neither weights nor optimizer; it counts as a step, so that
     schedules and data go on. Its number, loss, gradient norm and sequences are written to
     ``skipped.jsonl`` in the folder of the run, and ``train/skipped_steps`` is logged. All processes
-    decide alike, and a continued run goes on counting. With a fused optimizer (on a GPU) the device
-    leaves the step out by itself, and a line is written one step later: nobody waits.
+    decide alike, and a continued run goes on counting. A fused Adam, as Adam is by default, leaves
+    the step out by itself, and a line is written one step later: nobody waits for a GPU.
 
     In 16-mixed precision gradients that are not finite are part of the method, and its scaler's
     business.

@@ -212,7 +212,7 @@ class Task(pl.LightningModule):
 
     def _fuse(self, optimizer: Optimizer) -> None:
         """One kernel for all parameters instead of thousands; optimizers read it at each step."""
-        if self.device.type != "cuda" or not isinstance(optimizer, Adam | SGD):
+        if self.device.type not in ("cpu", "cuda") or not isinstance(optimizer, Adam | SGD):
             return
         for group in optimizer.param_groups:
             group["fused"] = group["fused"] is not False

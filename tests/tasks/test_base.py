@@ -69,3 +69,16 @@ def test_what_is_fused(kind, options, fused):
     task, _, optimizer = on_gpu(kind, **options)
     task._fuse(optimizer)
     assert optimizer.param_groups[0]["fused"] is fused
+
+
+def test_a_processor_is_given_fused_kernels_too():
+    task, parameter = MaskedLM(encoder=TINY), nn.Parameter(torch.zeros(3))
+    optimizer = AdamW([parameter])
+    task._fuse(optimizer)
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    plain = AdamW([other := nn.Parameter(torch.zeros(3))])
+    other.grad = torch.ones(3)
+    plain.step()
+    assert optimizer.param_groups[0]["fused"] is True
+    assert torch.allclose(parameter, other)
