@@ -124,9 +124,7 @@ def memory(model: str) -> dict[str, Any]:
     config, number = MODELS[model], parameters(MODELS[model])
 
     def total(shards: int, *, checkpointing: bool) -> float:
-        kept = costs.activations(
-            config, BUDGET // 2, mixed=True, compiled=True, checkpointing=checkpointing
-        )
+        kept = costs.activations(config, BUDGET // 2, mixed=True, checkpointing=checkpointing)
         found = costs.memory(
             number,
             number,

@@ -59,10 +59,12 @@ def test_bytes_that_matrix_products_do_not_hide():
     assert costs.elementwise_bytes(RNAFM, 1, mixed=False) > 1.4 * 226 * 12 * 640
 
 
-def kept_by_autograd(num_layers, *, mixed=False, checkpointing=False, **shape):
+def kept_by_autograd(num_layers, *, mixed=False, checkpointing=False, backend=None, **shape):
     """Bytes that the forward pass keeps, its configuration, and the number of tokens."""
     encoder = make_encoder(**SHAPE | shape | {"num_layers": num_layers, "attention_dropout": 0.0})
     encoder.train().activation_checkpointing = checkpointing
+    for block in encoder.blocks if backend else ():
+        block.compile(backend=backend)
     tokens, cu_seqlens, longest, _ = make_pack([50] * 8, encoder.vocabulary)
     parameters = {each.untyped_storage().data_ptr() for each in encoder.parameters()}
     kept = {}
@@ -96,6 +98,17 @@ def test_activations_of_a_block_are_those_that_autograd_keeps(ffn_dim, mixed):
             **weights, block=costs.block_parameters(config), num_layers=1
         ).copies
     assert (many - few) / 2 == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_compiled_blocks_keep_both_sides_of_the_gelu():
+    pytest.importorskip("torch._dynamo").reset()
+    # Divides forward from backward as inductor does, without its code.
+    compiled, _, _ = kept_by_autograd(1, ffn_dim=1024, backend="aot_eager_decomp_partition")
+    eager, config, count = kept_by_autograd(1, ffn_dim=1024)
+    one_side = count * 4 * config.ffn_dim
+    assert abs(compiled - eager) < one_side / 4
 
 
 def test_dropout_keeps_its_decisions():

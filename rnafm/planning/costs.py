@@ -120,17 +120,16 @@ def executed_flops(
     return training_flops(config, tokens, squares, predicted, vocab_size) + again
 
 
-def block_activations(config: EncoderConfig, *, mixed: bool, compiled: bool = False) -> int:
+def block_activations(config: EncoderConfig, *, mixed: bool) -> int:
     """Bytes that a block keeps of each token for its gradients.
 
     The inputs of both LayerNorms are in 32 bits; what matrices multiply and give is in 16 bits
     under autocast (``mixed``): both normed inputs, queries, keys and values, what attention gives,
-    and what is before and behind the GELU, of which a compiled block computes one again. Dropout
-    keeps a byte for each of its decisions.
+    and what is before and behind the GELU. A compiled block keeps these, too: what a matrix product
+    of the gradients reads is not computed again. Dropout keeps a byte for each of its decisions.
     """
     width = 2 if mixed else 4
-    inner = (1 if compiled else 2) * config.ffn_dim
-    kept = 2 * 4 * config.embed_dim + width * (6 * config.embed_dim + inner)
+    kept = 2 * 4 * config.embed_dim + width * (6 * config.embed_dim + 2 * config.ffn_dim)
     return kept + (2 * config.embed_dim if config.dropout else 0)
 
 
@@ -139,20 +138,19 @@ def activations(
     tokens: int,
     *,
     mixed: bool,
-    compiled: bool = False,
     checkpointing: bool = False,
 ) -> int:
     """Bytes that are kept of a batch for its gradients.
 
     With activation checkpointing they are the inputs of all blocks and the insides of one. Outside
     of blocks the inputs of two LayerNorms are kept. What flows back through a block is widest at
-    the GELU: the gradients of both of its sides, of which one takes the place of what was kept, or
-    in a compiled block of what it computes again; and those of the residual and of its branch.
+    the GELU: the gradients of both of its sides, of which one takes the place of what was kept, and
+    those of the residual and of its branch.
     """
-    block, dim = block_activations(config, mixed=mixed, compiled=compiled), config.embed_dim
+    block, dim = block_activations(config, mixed=mixed), config.embed_dim
     kept = block + (config.num_layers - 1) * (4 * dim if checkpointing else block)
     width = 2 if mixed else 4
-    flowing = (2 if compiled else 1) * width * config.ffn_dim + (4 + width) * dim
+    flowing = width * config.ffn_dim + (4 + width) * dim
     return tokens * (kept + 2 * 4 * dim + flowing)
 
 

@@ -228,7 +228,6 @@ class Run:
             self.config,
             0 if self.frozen else tokens,
             mixed=self.mixed,
-            compiled=bool(self.task.compile_blocks),
             checkpointing=again,
         )
         return costs.memory(
