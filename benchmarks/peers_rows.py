@@ -86,10 +86,13 @@ def rows(part: str, device: str, sizes: Sizes) -> list[Row]:
     found += [*_official(part, device, sizes), *_esm(sizes)]
     if device == "cpu":  # the best ways, the usual ones, and what lies between if time is left
         return sorted(found, key=lambda row: (row.way.startswith(_LATE), row.usual))
-    # One sequence at a time leaves a GPU idle. What takes long to compile comes last.
+    # One sequence at a time leaves a GPU idle. What takes long to compile comes late, and last what
+    # computes the attention of all tokens of a pack to each other.
     found = [row for row in found if row.batches is not singly]
     first = found[0]
-    return sorted(found, key=lambda row: row.compiled and row is not first)
+    return sorted(
+        found, key=lambda row: (row.way.endswith(", sdpa"), row.compiled and row is not first)
+    )
 
 
 def choose(found: list[Row], pattern: str) -> list[Row]:

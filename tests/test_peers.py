@@ -111,6 +111,7 @@ def test_gpu_rows_begin_with_the_compiled_one(bench):
     found = rows.rows("training", "cuda", rows.SIZES["training", "cuda"])
     assert found[0].compiled and found[0].budget == 65536 and not found[1].compiled
     assert not any("one sequence" in row.way for row in found)
+    assert found[-1].way.endswith(", sdpa") and found[-2].compiled
     assert {row.package for row in found} == {
         "rnafm", "rnafm's layers", "multimolecule", "rna-fm", "transformers",
     }  # fmt: skip
