@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from rnafm.modules.attention import slow_in_half_precision
+
 if TYPE_CHECKING:
     from rnafm.modules.encoder import Encoder
 
@@ -50,3 +54,27 @@ def uneven(name: str, number: Any, accumulate: int) -> list[str]:
         "so far would be lost"
     )
     return [text]
+
+
+def slow(device: str, precision: str) -> str | None:
+    """Why a device computes slowly in a precision, since it emulates it; None if it does not.
+
+    Args:
+        device: ``cpu``, ``cuda`` or another kind.
+        precision: The trainer's.
+    """
+    if "16" in precision and slow_in_half_precision(device):
+        return (
+            f"trainer.precision {precision} is slower than 32-true on this processor, which has no "
+            "AMX and emulates it"
+        )
+    if (
+        device == "cuda"
+        and "bf16" in precision
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        return (
+            f"trainer.precision {precision} is emulated by this GPU (before compute capability "
+            "8.0), which is slow and takes much memory; set it to 16-mixed"
+        )
+    return None

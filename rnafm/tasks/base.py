@@ -17,11 +17,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from rnafm.data.counter import fold
 from rnafm.data.resume import count_batches_anew, forget_open_step, resume_inside_epoch
 from rnafm.data.vocabulary import Vocabulary
-from rnafm.modules.attention import slow_in_half_precision
 from rnafm.modules.encoder import Encoder, EncoderConfig
 from rnafm.modules.schedules import InverseSqrt
 from rnafm.moments import logs_at
-from rnafm.tasks.agreement import COUNTED, misfits, uneven
+from rnafm.tasks.agreement import COUNTED, misfits, slow, uneven
 from rnafm.tasks.compiling import compile_blocks
 from rnafm.tasks.ranks import EndTogether
 
@@ -112,12 +111,8 @@ class Task(pl.LightningModule):
         device = self.trainer.strategy.root_device.type
         wanted = device == "cuda" if self.compile_blocks == "auto" else self.compile_blocks
         precision = str(self.trainer.precision)
-        if stage == "fit" and "16" in precision and slow_in_half_precision(device):
-            logger.warning(
-                "trainer.precision %s is slower than 32-true on this processor, which has no AMX "
-                "and emulates it",
-                precision,
-            )
+        if stage == "fit" and (reason := slow(device, precision)) is not None:
+            logger.warning(reason)
         if stage == "fit" and wanted:
             compile_blocks(self.encoder, device, data)
 

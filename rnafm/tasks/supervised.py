@@ -247,6 +247,7 @@ class SupervisedTask(Task):
         if self.reads != "tokens":
             lengths = np.minimum(lengths, 1)
         about = f"{data.fingerprint} {sorted(data.used())} {asdict(self.encoder.config)}"
+        about += f" {self.trainer.precision}"
         key = hashlib.blake2b(about.encode(), digest_size=8)
         for name, tensor in self.encoder.state_dict().items():
             content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -263,4 +264,6 @@ class SupervisedTask(Task):
         self.encoder.eval()
         for batch in loader:
             on_device = self.transfer_batch_to_device(batch, self.device, 0)
-            yield batch, self._encode(on_device)
+            with self.trainer.precision_plugin.forward_context():
+                embeddings = self._encode(on_device)
+            yield batch, embeddings

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from rnafm.tasks import MaskedLM, compiling
+from rnafm.tasks.agreement import slow
 from rnafm.tasks.compiling import compile_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit")  # torch's compiler is imported
@@ -93,6 +94,15 @@ def test_half_precision_that_is_slower_is_said(monkeypatch, caplog, has_amx, dev
         make(compile=False, device=device).setup("fit")
     said = "bf16-mixed is slower than 32-true on this processor" in caplog.text
     assert said == (device == "cpu" and not has_amx)
+
+
+@pytest.mark.parametrize(
+    ("supported", "precision", "said"),
+    [(True, "bf16-mixed", False), (False, "bf16-mixed", True), (False, "16-mixed", False)],
+)
+def test_a_gpu_that_emulates_bfloat16_is_told_of(monkeypatch, supported, precision, said):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported)
+    assert ("set it to 16-mixed" in (slow("cuda", precision) or "")) == said
 
 
 @pytest.mark.parametrize(

@@ -319,6 +319,22 @@ class TestFrozen:
         batch = next(iter(module.val_dataloader()))
         assert task.train()(batch).equal(task.eval()(batch))
 
+    def test_a_run_embeds_in_its_own_precision(self, tmp_path, data, monkeypatch):
+        forward, mixed = Encoder.forward, []
+
+        def watched(self, *args, **kwargs):
+            mixed.append(torch.is_autocast_enabled("cpu"))
+            return forward(self, *args, **kwargs)
+
+        monkeypatch.setattr(Encoder, "forward", watched)
+        for precision in ("32-true", "bf16-mixed"):
+            mixed.clear()
+            task = sequence_task(adaptation=Adaptation(mode="frozen"))
+            run = trainer(tmp_path, precision=precision, limit_train_batches=2)
+            run.fit(task, datamodule=data("gc"))
+            assert set(mixed) == {precision == "bf16-mixed"}
+        assert len(list((tmp_path / "x.csv.embeddings").iterdir())) == 2
+
     def test_low_precision(self, tmp_path, data):
         task = sequence_task(adaptation=Adaptation(mode="frozen"))
         run = trainer(tmp_path, precision="bf16-true", limit_train_batches=2)
