@@ -54,7 +54,8 @@ def beside(store):
 
 
 @needs_mmseqs
-def test_families_on_both_strands(tmp_path):
+def test_families_on_both_strands(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # libgomp complains beside every output
     rng = np.random.default_rng(0)
     family = rng.permutation(np.repeat(np.arange(8), 6))
     founders = [letters(rng, 200 + 20 * i) for i in range(8)]
