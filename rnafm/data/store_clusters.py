@@ -91,7 +91,8 @@ def cluster_store(
         )
     with beside as name:
         run = _Run(program, Path(name))
-        version = run.command("version").split()[-1]  # behind what libraries complain of
+        # Behind what libraries complain of.
+        version = run.command("version").strip().rpartition("\n")[2]
         _write_fasta(store, run.folder / "in.fasta", progress=progress)
         run.command("createdb in.fasta db --dbtype 2 -v 2")
         (run.folder / "in.fasta").unlink()
