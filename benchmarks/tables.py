@@ -5,16 +5,12 @@ python benchmarks/tables.py
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import data_tables
 from pages import replaced, table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -199,20 +195,11 @@ def spread(rows: list[dict[str, Any]]) -> str:
     return f"{'; '.join(words)}."
 
 
-def data_tables() -> tuple[Callable[[], str], ...]:
-    """Those about the data, which have a file of their own."""
-    sys.path.insert(0, str(HERE))
-    try:
-        return importlib.import_module("data_tables").MAKERS
-    finally:
-        sys.path.remove(str(HERE))
-
-
 def render(text: str) -> str:
     """A page with its tables made anew; each stands between two comments with its name."""
     pages = (protocol, decoders, onehot, finetune, adaptation)
     compared = (peers, peers_inference, peers_training)
-    makers = {each.__name__: each for each in (*pages, *compared, *data_tables())}
+    makers = {each.__name__: each for each in (*pages, *compared, *data_tables.MAKERS)}
     return replaced(text, makers)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GROUPS = ("cluster", "family", "clan")  # columns whose groups are relatives
-_BLOCK = 1 << 16
+_BLOCK = 1 << 16  # sequences that are looked at together
 
 
 class RNAcentralDataModule(RNADataModule):
