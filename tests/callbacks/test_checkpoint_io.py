@@ -100,7 +100,8 @@ def _save_for_ever(path, done, begun, start):
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_a_process_killed_while_it_writes_loses_nothing(path):
+@pytest.mark.parametrize("times", [20, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_process_killed_while_it_writes_loses_nothing(path, times):
     io, processes = SealedCheckpointIO(), multiprocessing.get_context("fork")
     io.save_checkpoint(content(0, 500_000), path)
     chosen, interrupted, step = random.Random(0), 0, 0  # noqa: S311
@@ -120,9 +121,9 @@ def test_a_process_killed_while_it_writes_loses_nothing(path):
         assert loaded["weights"].eq(loaded["global_step"]).all()
         step = loaded["global_step"]
         assert names_in(path.parent) == ["last.ckpt"]  # what was left over is gone
-        if interrupted == 20:
+        if interrupted == times:
             break
-    assert interrupted == 20 and step > 0
+    assert interrupted == times and step > 0
 
 
 def test_left_over_files_go_and_those_being_written_stay(path, io, monkeypatch):
